@@ -13,19 +13,28 @@ if TYPE_CHECKING:
     from models.blocks.own import Block, BlockError, Bounds, block_class
     from models.floats.raised import ROOM
     from models.heads.head import Loss
+    from models.heads.linear_last import last_layer
     from models.heads.radius_loss import head_loss
     from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
     from models.layers.kernel_batches import map_kernels
     from models.layers.spectral_norm import SpectralNormConv2d
     from models.network.certificate import Certificate, Effort
-    from models.network.classifier import recompute_batch_norm
+    from models.network.classifier import fit_to_labels, recompute_batch_norm
     from models.network.iresnet import IResNet, deployed
     from models.proofs.certification import certify, with_classifier
     from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
     from models.proofs.radius import certified_radius, radius_without_rounding
-    from models.spec import NetworkSettings, NetworkSpec, SettingError, setting
+    from models.spec import (
+        SHAPE_SETTINGS,
+        SLOPE_KNOWN,
+        NetworkSettings,
+        NetworkSpec,
+        SettingError,
+        is_import_path,
+        setting,
+    )
     from models.storage.network_files import (
         CHANGES,
         NETWORK,
@@ -41,19 +50,23 @@ else:
         "models.blocks.own": "Block BlockError Bounds block_class",
         "models.floats.raised": "ROOM",
         "models.heads.head": "Loss",
+        "models.heads.linear_last": "last_layer",
         "models.heads.radius_loss": "head_loss",
         "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
         "models.layers.kernel_batches": "map_kernels",
         "models.layers.spectral_norm": "SpectralNormConv2d",
         "models.network.certificate": "Certificate Effort",
-        "models.network.classifier": "recompute_batch_norm",
+        "models.network.classifier": "fit_to_labels recompute_batch_norm",
         "models.network.iresnet": "IResNet deployed",
         "models.proofs.certification": "certify with_classifier",
         "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_radius radius_without_rounding",
-        "models.spec": "NetworkSettings NetworkSpec SettingError setting",
+        "models.spec": (
+            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError "
+            "is_import_path setting"
+        ),
         "models.storage.network_files": (
             "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
         ),

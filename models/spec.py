@@ -4,18 +4,61 @@ The rule of one setting stands at its field; rules across settings are checked w
 description is made, in whichever way.
 """
 
+import math
 import operator
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, Literal, TypeVar, get_args, get_origin, get_type_hints
+from typing import (
+    TYPE_CHECKING,
+    Any,
+    Literal,
+    TypeGuard,
+    TypeVar,
+    get_args,
+    get_origin,
+    get_type_hints,
+)
 
 from models.arguments import check_kind, described, number, whole_number
 
-BLOCKS = ("bottleneck", "potential")
+
+@dataclass(frozen=True)
+class KindOfBlock:
+    """What the settings must know of a kind of block.
+
+    Attributes:
+        power: if its layers meet their targets, Lip(g) is coeff to this power.
+        patches: whether it can act on patches.
+        batch_norm: whether it can stand in a network with norm="batch".
+        divides: whether bottleneck must divide its channels.
+    """
+
+    power: int = 1
+    patches: bool = False
+    batch_norm: bool = False
+    divides: bool = False
+
+
+BLOCKS = {
+    "bottleneck": KindOfBlock(power=3, batch_norm=True, divides=True),
+    "potential": KindOfBlock(patches=True),
+}
 """The kinds of blocks of this package."""
+_OF_OTHERS = KindOfBlock(batch_norm=True)
+SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True}
+"""The kinds of heads, and whether the slope of each is known while it is trained, so that it can be
+trained on proven radii and fitted to labels."""
+SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier")
+"""The settings that decide whether a network fits its images."""
 MOST_BLOCKS = 1000
 """Blocks of all stages together, and dense blocks: beyond that a number is a slip of the pen."""
+_MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
+
+if TYPE_CHECKING:
+    _Head = str
+else:
+    _Head = Literal[tuple(SLOPE_KNOWN)]
 
 _Value = TypeVar("_Value")
 
@@ -33,10 +76,10 @@ def setting(default: _Value, **rule: float) -> _Value:
     return field(default=default, metadata=rule)
 
 
-def is_import_path(block: object) -> bool:
-    """Whether a kind of block is named by an import path, `package.module:Class`: it is another
-    author's."""
-    return isinstance(block, str) and ":" in block
+def is_import_path(name: object) -> TypeGuard[str]:
+    """Whether a setting names code of the user's own by its import path, `package.module:Class`; no
+    name of this project's own reads like one."""
+    return isinstance(name, str) and ":" in name
 
 
 @dataclass(frozen=True)
@@ -61,13 +104,13 @@ class NetworkSettings:
     twice as large."""
     dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
     """Potential blocks behind the stages, on all pixels as channels of one."""
-    head: Literal["batch_norm", "lipschitz"] = "batch_norm"
+    head: _Head = "batch_norm"
     """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: a
     linear one on all features, whose slope is known while it is trained."""
     bottleneck: int = setting(4, ge=1, le=1000)
-    """Channels of a block over its inner channels."""
+    """The channels of a block divided by its inner channels."""
     dense_bottleneck: int = setting(0, ge=0, le=1000)
-    """The same of a dense block; 0 takes bottleneck."""
+    """The same for dense blocks; 0 takes bottleneck."""
     channel_multiplier: int = setting(4, ge=1, le=1000)
     """Zeros are appended to the input up to this many times its channels."""
     norm: Literal["spectral", "batch", "none"] = "spectral"
@@ -79,10 +122,10 @@ class NetworkSettings:
     """Target c of every layer's spectral norm, l2 to l2, and for potential blocks of Lip(g). Below
     1 blocks contract; above, `certify` may still prove that bottleneck blocks are invertible."""
     budget: Literal["even", "last"] = "even"
-    """How a bottleneck block meets c. even: every layer has the target c, as in the paper; last:
-    only the last layer has a small target. The product of targets is c**3 in both."""
+    """Which layers of a bottleneck block a small c makes small. even: every layer has the target c,
+    as in the paper; last: the last layer alone. The product of the targets is c**3 in both."""
     n_power_iterations: int = setting(1, ge=1, le=1000)
-    """Updates of every sigma in each optimizer step."""
+    """Steps of power iteration for every layer in each optimizer step."""
     dropout: float = setting(0.1, ge=0, lt=1)
     """Probability that an entry is zeroed, in each block."""
 
@@ -97,12 +140,26 @@ class NetworkSettings:
         if sum(self.blocks) > MOST_BLOCKS:
             rule = f"blocks must be at most {MOST_BLOCKS} blocks together"
             raise SettingError(rule, "blocks", list(self.blocks))
-        if self.patch > 0 and self.block != "potential":
-            rule = "patch must be 0 without potential blocks"
-            raise SettingError(rule, "patch", self.patch)
-        if self.norm == "batch" and (self.block == "potential" or self.dense_blocks > 0):
-            rule = "norm must be spectral or none with potential blocks"
-            raise SettingError(rule, "norm", self.norm)
+        if self.patch > 0 and not self._kind.patches:
+            able = " or ".join(block for block, kind in BLOCKS.items() if kind.patches)
+            raise SettingError(f"patch must be 0 without {able} blocks", "patch", self.patch)
+        for block in (self.block, *["potential"] * (self.dense_blocks > 0)):
+            if self.norm == "batch" and not BLOCKS.get(block, _OF_OTHERS).batch_norm:
+                rule = f"norm must be spectral or none with {block} blocks"
+                raise SettingError(rule, "norm", self.norm)
+
+    @property
+    def _kind(self) -> KindOfBlock:
+        return BLOCKS.get(self.block, _OF_OTHERS)
+
+    @property
+    def kernel_size(self) -> int:
+        """Of the convolutions of potential blocks."""
+        return 3 if self.patch == 0 else 1
+
+    def inner_channels(self, channels: int, *, dense: bool = False) -> int:
+        """Channels in a block of a stage, or in a dense one, of so many channels."""
+        return max(1, channels // ((self.dense_bottleneck if dense else 0) or self.bottleneck))
 
     @property
     def target(self) -> float:
@@ -111,8 +168,7 @@ class NetworkSettings:
         normalization there is no target; 1 then stands for "any rung is smaller"."""
         if self.norm != "spectral":
             return 1.0
-        has_bottlenecks = self.block == "bottleneck" and self.dense_blocks == 0
-        return self.coeff**3 if has_bottlenecks else self.coeff
+        return self.coeff**self._kind.power if self.dense_blocks == 0 else self.coeff
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,13 +207,26 @@ class NetworkSpec(NetworkSettings):
                 f"{height} x {width}",
             )
         padded = channels * self.channel_multiplier
-        if self.block == "bottleneck" and self.blocks and padded % self.bottleneck:
+        if self._kind.divides and self.blocks and padded % self.bottleneck:
             raise SettingError(
                 "bottleneck must divide the channels of the first stage",
                 "bottleneck",
                 f"bottleneck={self.bottleneck} and {channels} * channel_multiplier="
                 f"{padded} channels",
             )
+
+    def check_size(self) -> None:
+        """Raise SettingError if the features of an image, or the weights of dense blocks, are so
+        many that building the network would fill the memory."""
+        n_features = math.prod(self.in_shape) * self.channel_multiplier
+        if n_features > _MOST_FEATURES:
+            rule = f"features of an image must be at most {_MOST_FEATURES} numbers"
+            raise SettingError(rule, "channel_multiplier", n_features)
+        inner = self.inner_channels(n_features, dense=True)
+        n_weights = self.dense_blocks * n_features * inner
+        if n_weights > _MOST_WEIGHTS:
+            rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
+            raise SettingError(rule, "dense_blocks", n_weights)
 
 
 def _check_fields(spec: NetworkSettings) -> None:
@@ -191,8 +260,8 @@ def _check_range(name: str, value: Any, rule: Mapping[str, float]) -> None:
 
 
 def _checked(name: str, value: object, hint: Any) -> object:
-    """A value as its type has it. Raises TypeError if it is of another, SettingError if it is none
-    of the allowed ones."""
+    """A value as Python's own type. Raises TypeError if it is of another type, and SettingError if
+    it is not among the allowed ones."""
     if hint is int:
         return whole_number(name, value)
     if hint is float:

@@ -1,25 +1,21 @@
-"""Studies of invertible residual networks. Parts, and what each may import:
+"""Studies of invertible residual networks. Its parts; tests/test_architecture.py says what each may
+import:
 
     launch, report, verify, delete    the commands; no command imports another
-    console      the commands as one script                    the commands cli
-    api/         what `import study` offers; the commands use it
-                                 execution results tracking config errors metrics models
-    cli          what the commands share                                errors
-    errors       errors that a user can cause                           -
-    imports      code of the user's own, by import path                 errors
-    metrics/     what a trial gives: metrics, reports, goals, files     -
-    config/      what is asked of a study                        models errors metrics
-    pareto/      the mathematics of losses                              metrics
-    trial/       one training; torch, safetensors          models config errors metrics
-    search/      what to train next, and who stops         pareto config errors metrics
-    tracking/    MLflow                                     models config errors metrics
+    console        the commands as one script
+    api/           what `import study` offers; the commands use it
+    cli            what the commands share
+    errors         errors that a user can cause
+    metrics/       what a trial gives: metrics, reports, goals, files
+    config/        what is asked of a study
+    pareto/        the mathematics of losses
+    trial/         one training, with torch
+    search/        what to train next, and who stops
+    tracking/      what MLflow keeps
     verification/  a stored network proven and measured again
-                                    tracking trial config errors metrics models
-    execution/   a running study on Ray        tracking search trial pareto config errors
-                                               metrics models
-    results/     what came out of a study      tracking search pareto config errors
-                                               metrics
-    head/        MLflow and PostgreSQL on the head of a cluster         cli errors
+    execution/     a running study on Ray
+    results/       what came out of a study
+    head/          MLflow and PostgreSQL on the head of a cluster
 
 `models/`, beside this package, has the networks; it imports only torch, safetensors and numpy.
 Many repositories have a folder of that name, so once this package is imported, `import models`
@@ -29,12 +25,6 @@ Data flows one way: a study file -> StudyConfig -> searcher -> Suggestion -> Tri
 worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes to MLflow
 -> records -> results. A second way leads through the checkpoints, which hold all reports of their
 trials: see execution.worker.
-
-In Python:
-
-    done = study.run("digits", trials=12)    the same as `python -m study.launch`
-    done = study.open("digits")              a study that is in MLflow
-    study.compare(done, other)               several side by side
 
 Importing this package imports none of its parts: names are looked up on first use. It turns the
 telemetry of MLflow and Ray off, unless the environment has it on.
@@ -51,23 +41,19 @@ from types import ModuleType
 from typing import Any
 
 # MLflow and Ray report how they are used, unless this is set before they begin.
-for _name, _off in (("MLFLOW_DISABLE_TELEMETRY", "true"), ("RAY_USAGE_STATS_ENABLED", "0")):
-    os.environ.setdefault(_name, _off)
+os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")
+os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
 
-_OFFERED = {
-    "run": "study.api.study",
-    "open": "study.api.study",
-    "compare": "study.api.several",
-    "loop": "study.api.study",
-    "normalized": "study.trial.data.tensors",
-    "Study": "study.api.study",
-    "StudyConfig": "study.config.study",
-    "Dataset": "study.trial.data.own",
-    "Augmentation": "study.trial.data.tensors",
-    "Callback": "study.execution.callbacks.own_callbacks",
-    "UserError": "study.errors",
-    "FailedError": "study.errors",
+_HOMES = {
+    "study.api.study": "Study loop open run",
+    "study.api.several": "compare",
+    "study.config.study": "StudyConfig",
+    "study.errors": "FailedError UserError",
+    "study.execution.callbacks.own_callbacks": "Callback",
+    "study.trial.data.own": "Dataset",
+    "study.trial.data.tensors": "Augmentation normalized",
 }
+_OFFERED = {name: home for home, names in _HOMES.items() for name in names.split()}
 
 _HOME = Path(__file__).parents[1]
 

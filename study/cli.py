@@ -13,7 +13,6 @@ from types import FrameType
 from typing import Annotated, NoReturn
 
 import typer
-from typer.core import TyperCommand
 
 from study.errors import FailedError, UserError, escaped
 
@@ -21,31 +20,9 @@ FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
 TrackingUri = Annotated[
     str | None,
-    typer.Option(help="Of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
+    typer.Option(help="Address of MLflow. Default: MLFLOW_TRACKING_URI, else sqlite:///mlflow.db."),
 ]
 """The option --tracking-uri."""
-
-
-# Removed options -> what to do instead.
-_REMOVED = {
-    "--train": "train longer in a new study, with the sample in search.first and a higher "
-    "training.max_epochs",
-    "--register": "register a network with MLflow, by its page or by "
-    "mlflow.register_model('runs:/RUN_ID/model', NAME)",
-}
-
-
-class Command(TyperCommand):
-    """A command that refuses removed options, and says what to do instead."""
-
-    # typer's context is of its own copy of click, under a private name.
-    def parse_args(self, ctx: typer.Context, args: list[str]) -> list[str]:  # type: ignore[override]
-        for arg in args[: args.index("--") if "--" in args else None]:
-            option = arg.partition("=")[0]
-            if option in _REMOVED:
-                typer.echo(f"error: {option} was removed: {_REMOVED[option]}", err=True)
-                raise typer.Exit(BAD_INPUT)
-        return super().parse_args(ctx, args)
 
 
 @contextmanager

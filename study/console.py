@@ -6,11 +6,11 @@ The script that pip installs does not look there.
 
 import typer
 
-from study import cli, delete, launch, report, verify
+from study import delete, launch, report, verify
 
 app = typer.Typer(add_completion=False, no_args_is_help=True)
-app.command("launch", cls=cli.Command)(launch.main)
-app.command("report", cls=cli.Command)(report.main)
+app.command("launch")(launch.main)
+app.command("report")(report.main)
 app.command("verify")(verify.main)
 app.command("delete")(delete.main)
 

@@ -114,6 +114,12 @@ class ConfigError(UserError):
     """A study file, or an option in its place."""
 
 
+def require(holds: bool, rule: str, key: str | None = None, value: object = ...) -> None:
+    """Raise ConfigError if a rule on a setting does not hold."""
+    if not holds:
+        raise ConfigError(rule, key, value)
+
+
 class DataNotFoundError(UserError):
     """A data set is missing; the message says where it was expected and how to get it."""
 

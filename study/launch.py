@@ -1,8 +1,4 @@
-"""`python -m study.launch`: run a study.
-
-From the study file to a trained trial: `config.file` -> StudyConfig -> `execution.running` ->
-`search.searcher` -> Suggestion -> `execution.worker` -> TrialConfig -> `trial.training`.
-"""
+"""`python -m study.launch`: run a study."""
 
 import shlex
 from collections.abc import Mapping
@@ -21,12 +17,13 @@ if TYPE_CHECKING:
 
 app = typer.Typer(add_completion=False)
 
-# Option, by the name of its Python argument -> value; None if it was not given.
-_Typed = Mapping[str, Any]
+# Options by the names of their arguments in Python; None if an option was not given.
+_Options = Mapping[str, Any]
 
 
-@app.command(cls=cli.Command)
+@app.command()
 def main(
+    ctx: typer.Context,
     space: Annotated[
         str, typer.Argument(help="The study file, or the bare name of a shipped one.")
     ] = "digits",
@@ -36,8 +33,9 @@ def main(
     seed: Annotated[int | None, typer.Option(help="Overrides search.seed.")] = None,
     data_root: Annotated[str | None, typer.Option(help="Overrides data.root.")] = None,
     download: Annotated[
-        bool, typer.Option("--download", help="Download a torchvision data set that is missing.")
-    ] = False,
+        bool | None,
+        typer.Option("--download", help="Download a torchvision data set that is missing."),
+    ] = None,
     cpus: Annotated[
         float | None, typer.Option(help="CPUs per trial; overrides resources.cpus.")
     ] = None,
@@ -47,8 +45,8 @@ def main(
     address: Annotated[
         str | None,
         typer.Option(
-            help="Of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, else Ray is "
-            "started here."
+            help="Address of a Ray cluster. Default: RAY_ADDRESS, else a cluster on this host, "
+            "else Ray is started here."
         ),
     ] = None,
     tracking_uri: cli.TrackingUri = None,
@@ -82,24 +80,14 @@ def main(
     ] = False,
 ) -> None:
     """Run a study of invertible ResNets on Ray, tracked in MLflow."""
-    arguments: dict[str, Any] = {
-        "name": name,
-        "trials": trials,
-        "max_hours": max_hours,
-        "epochs": epochs,
-        "seed": seed,
-        "data_root": data_root,
-        "download": download or None,
-        "cpus": cpus,
-        "gpus": gpus,
-    }
     place = {"tracking_uri": tracking_uri, "storage_path": storage_path, "address": address}
     try:
         with cli.one_line_errors():
-            from study.api.asked import by_arguments
+            from study.api.asked import SETTINGS, by_arguments
 
             if every and (resume or not dry_run):
                 cli.refuse("--all requires --dry-run, without --resume")
+            arguments = {name: ctx.params[name] for name in SETTINGS}
             with by_arguments(arguments):
                 if resume:
                     exit_code = _resume(space, place, arguments, dry_run)
@@ -111,8 +99,8 @@ def main(
     raise typer.Exit(exit_code)
 
 
-def _driver(place: _Typed, on_stderr: bool = False) -> "Driver":
-    """The driver of the study; `on_stderr` prints its messages there."""
+def _driver(place: _Options, on_stderr: bool = False) -> "Driver":
+    """The driver of the study, whose messages are printed."""
     from study.api.study import Driver
 
     driver = Driver.of(**place)
@@ -132,7 +120,7 @@ def _line_to_resume(name: str, elsewhere: Mapping[str, str]) -> str:
     return shlex.join(["python", "-m", "study.launch", "--resume", "--name", name, *options])
 
 
-def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: bool) -> int:
+def _start(space: str, place: _Options, arguments: _Options, dry_run: bool, every: bool) -> int:
     """Run a new study or do a dry run of it; returns the exit code."""
     from study.api.asked import asked_for
 
@@ -153,22 +141,21 @@ def _start(space: str, place: _Typed, arguments: _Typed, dry_run: bool, every: b
         f"{rehearsed.config.n_trainings} trials, {rehearsed.n_at_once} at a time, of "
         f"{_in_words(rehearsed.trial.seconds)} each on this machine"
     )
-    size = rehearsed.size
     typer.echo(
-        f"# Driver: {size.reports_a_second:.2g} reports a second in {size.messages_a_second:.2g} "
-        f"messages, about {size.share:.1%} of a core"
+        f"# Driver: {rehearsed.reports_a_second:.2g} reports a second in "
+        f"{rehearsed.messages_a_second:.2g} messages, about {rehearsed.share:.1%} of a core"
     )
-    if size.is_too_large:
+    if rehearsed.is_too_large:
         typer.echo(
             "# The driver will hold the trials up: raise training.report_every, or let fewer run "
             "at once"
         )
-    typer.echo(f"# Storage: about {size.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
+    typer.echo(f"# Storage: about {rehearsed.storage_bytes / 1e6:.2g} MB of checkpoints at the end")
     typer.echo(f"# Records: {driver.client.tracking_uri}")
     return 0
 
 
-def _resume(space: str, place: _Typed, arguments: _Typed, dry_run: bool) -> int:
+def _resume(space: str, place: _Options, arguments: _Options, dry_run: bool) -> int:
     """Resume a study, or print the plan; returns the exit code."""
     from study.api.asked import settings, source_of
 
@@ -191,9 +178,10 @@ def _conclude(driver: "Driver", outcome: "Outcome", report: "Report | None") -> 
     if report is None:
         return cli.INTERRUPTED
     study = Study(driver, report)
-    if outcome.end_of_search is not None:
-        n_trainings = outcome.record.config.n_trainings
-        cli.say(f"{outcome.n_started} of {n_trainings} trials: {outcome.end_of_search}")
+    record = outcome.study.record
+    if record.end_of_search is not None:
+        n_trainings = record.config.n_trainings
+        cli.say(f"{outcome.n_started} of {n_trainings} trials: {record.end_of_search}")
     uri = driver.elsewhere().get("tracking_uri")
     options = ["--tracking-uri", uri] if uri else []
     study.print_table(options=options)

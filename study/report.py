@@ -17,6 +17,7 @@ from study import cli
 if TYPE_CHECKING:
     from study.api.several import Listing
     from study.api.shown import Shown
+    from study.api.study import Study
 
 
 class Format(StrEnum):
@@ -28,7 +29,7 @@ class Format(StrEnum):
 app = typer.Typer(add_completion=False)
 
 
-@app.command(cls=cli.Command)
+@app.command()
 def main(
     study: Annotated[
         list[str] | None,
@@ -77,48 +78,65 @@ def main(
         study="STUDY", name="STUDY", studies="STUDY", objectives="--objective", path="--html"
     ):
         if list_studies:
-            if names or objective or where or every or html or serve or optuna:
-                cli.refuse("--list allows only --format and --tracking-uri")
-            (uri,) = _uris_of_each(uris, ["all"])
+            rule = "--list allows only --format and --tracking-uri"
+            _refuse_any(rule, names, objective, where, every, html, serve, optuna)
             from study.api.several import listing
 
-            _print(listing(uri), format, every)
+            _print(listing(*_uris_of_each(uris, ["all"])), format, every)
             return
         if optuna is not None and len(names) > 1:
             cli.refuse(f"--optuna requires one study, but got {len(names)}")
-        wanted: list[str | None] = [*names] or [None]
         if serve:
-            if len(names) > 1 or every or html or optuna or format is not Format.TABLE:
-                cli.refuse("--serve allows one study, --objective, --where and --tracking-uri")
+            rule = "--serve allows one study, --objective, --where and --tracking-uri"
+            _refuse_any(rule, names[1:], every, html, optuna, format is not Format.TABLE)
             # The study that is followed may need every core, and the imports below take seconds.
             os.nice(10)
-        uri_of_each = _uris_of_each(uris, wanted)
-        from study.api.several import compare
-        from study.api.study import open
-
-        studies = [
-            open(name, where=where, objectives=objective or (), tracking_uri=uri)
-            for name, uri in zip(wanted, uri_of_each, strict=True)
-        ]
+        studies = _opened(names or [None], uris, where, objective or ())
         if serve:
             _until_ctrl_c(studies[0].serve().url)
             return
-        shown: Shown = compare(*studies) if len(studies) > 1 else studies[0]
-        written = []
-        # `Path.is_dir` raises OSError for a name that is too long.
-        if html is not None and not os.path.isdir(html.parent):
-            cli.refuse(f"--html must be in a folder that is there, but got {html}")
-        if optuna is not None:
-            written.append(f"{studies[0].name} in {studies[0].export(optuna)}")
-        if html is not None:
-            shown.write_page(html)
-            written.append(str(html))
+        from study.api.several import compare
+
+        shown = compare(*studies) if len(studies) > 1 else studies[0]
+        written = _written(shown, html, studies[0], optuna)
         # A comparison adds the tracking URI of each network itself.
-        uri = uri_of_each[0] if len(studies) == 1 else ""
-        options = [] if uri is None else ["--tracking-uri", uri] if uri else ["--tracking-uri"]
+        of_each = uris if len(studies) == 1 else [""]
+        options = [word for uri in of_each for word in ("--tracking-uri", uri) if word]
         _print(shown, format, every, options)
         for one in written:
             typer.echo(f"written: {one}", err=True)
+
+
+def _refuse_any(rule: str, *given: object) -> None:
+    """Refuse options that do not go together with another, if one of them was given."""
+    if any(given):
+        cli.refuse(rule)
+
+
+def _opened(
+    names: Sequence[str | None], uris: Sequence[str], where: str, objectives: Sequence[str]
+) -> "list[Study]":
+    uri_of_each = _uris_of_each(uris, names)
+    from study.api.study import open
+
+    return [
+        open(name, where=where, objectives=objectives, tracking_uri=uri)
+        for name, uri in zip(names, uri_of_each, strict=True)
+    ]
+
+
+def _written(shown: "Shown", html: Path | None, study: "Study", optuna: str | None) -> list[str]:
+    """Write the page and the study of Optuna that were asked for; returns where they are."""
+    written = []
+    # `Path.is_dir` raises OSError for a name that is too long.
+    if html is not None and not os.path.isdir(html.parent):
+        cli.refuse(f"--html must be in a folder that is there, but got {html}")
+    if optuna is not None:
+        written.append(f"{study.name} in {study.export(optuna)}")
+    if html is not None:
+        shown.write_page(html)
+        written.append(str(html))
+    return written
 
 
 def _print(

@@ -28,14 +28,14 @@ if TYPE_CHECKING:  # importing MLflow takes seconds
     from study.tracking.records import StudyRecord
     from study.tracking.tracker import Tracker
 
-# Files of which most or all tests start processes (Ray, a server, a browser, commands).
+# Files whose tests start processes, all or most of them (Ray, a server, a browser, commands).
 # `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
 # cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
 SLOW_FILES = {
     "test_browser", "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export",
     "test_handles", "test_hostile_input", "test_kuberay", "test_launch", "test_moved",
     "test_nodes", "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda",
-    "test_readme", "test_remote_root", "test_services", "test_serving", "test_wheel",
+    "test_readme", "test_remote_root", "test_serving", "test_wheel",
 }  # fmt: skip
 SLOW_FOLDERS = {"cluster", "verification"}
 SLOW_FIXTURES = {"finished", "one_ray"}
@@ -164,7 +164,6 @@ LONGEST = (
     "test_stored_files",
     "test_proof",
     "test_training",
-    "test_services",
     "test_pretended_cuda",
 )
 

@@ -30,7 +30,7 @@ def _commands(config: dict[str, Any]) -> list[str]:
 def test_the_installed_ray_accepts_it() -> None:
     prepared = prepare_config(real())
     validate_config(prepared)
-    # None of AWS's own commands is left, of which one installs a nightly Ray.
+    # Ray's own commands for AWS are replaced: one of them installs a nightly Ray.
     defaults = _get_default_config({"type": "aws"})
     assert not set(_commands(defaults)) - {"ray stop"} & set(_commands(prepared))
 

@@ -19,6 +19,7 @@ from study.metrics.reports import TrialStatus
 from study.tracking import removal, studies
 from study.tracking.client import Client
 from study.tracking.records import Records
+from tests.support.commands import printed, refused
 from tests.support.launched import Books, twin
 from tests.support.served import served
 from tests.support.studies import tiny
@@ -36,20 +37,6 @@ def folder(finished: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     client.api.create_logged_model(other.experiment_id, "model", source_run_id=other.run_id)
     client.api.delete_experiment(other.experiment_id)
     return folder
-
-
-def delete(*arguments: str, exit_code: int = 0, given: str = "") -> str:
-    done = CliRunner().invoke(app, list(arguments), input=given)
-    assert done.exit_code == exit_code, done.output
-    return done.output
-
-
-def refused(*arguments: str) -> str:
-    done = CliRunner().invoke(app, [*arguments, "--yes"])
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1, done.stderr
-    return done.stderr
 
 
 def rows(folder: Path) -> dict[str, int]:
@@ -78,13 +65,13 @@ def test_all_of_a_study_is_gone_and_nothing_else(
 ) -> None:
     of_finished = files(finished)
     size = (folder / "mlflow.db").stat().st_size
-    out = delete("tiny", "--yes")
+    out = printed(app, "tiny", "--yes")
     n_runs = len(Books(finished).runs(("study", "trial", "projection")))
     assert (
         f"tiny: {n_runs} runs and {n_runs - 1} models in MLflow\n{folder}/ray_results/tiny\n" in out
     )
     assert out.endswith("deleted: tiny\n")
-    # As if there had never been any but the other study, which is where it was.
+    # Nothing is left but the other study, which is where it was.
     assert not list(folder.glob("ray_results/*"))
     assert [path.name for path in folder.glob("mlruns/*")] == ["other"]
     left = rows(folder)
@@ -103,11 +90,11 @@ def test_all_of_a_study_is_gone_and_nothing_else(
 def test_it_says_what_and_asks(folder: Path) -> None:
     before = files(folder), rows(folder)
     for given in ("n\n", ""):
-        out = delete("tiny", exit_code=130, given=given)
+        out = printed(app, "tiny", exit_code=130, given=given)
         assert "Delete all of it for good? [y/N]" in out
         assert out.endswith("Nothing was deleted.\n")
     assert (files(folder), rows(folder)) == before
-    assert "deleted: tiny" in delete("tiny", given="y\n")
+    assert "deleted: tiny" in printed(app, "tiny", given="y\n")
 
 
 def test_versions_in_the_registry_are_named(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -115,7 +102,9 @@ def test_versions_in_the_registry_are_named(folder: Path, monkeypatch: pytest.Mo
     model = Books(folder).query("SELECT model_id, source_run_id FROM logged_models LIMIT 1")[0]
     MlflowClient().create_registered_model("mine")
     MlflowClient().create_model_version("mine", f"models:/{model[0]}", model[1], model_id=model[0])
-    assert "whose models are deleted with it: mine 1" in delete("tiny", exit_code=130, given="n\n")
+    assert "whose models are deleted with it: mine 1" in printed(
+        app, "tiny", exit_code=130, given="n\n"
+    )
 
 
 @pytest.mark.parametrize("fails", ["storage", "artifacts", "rows"])
@@ -131,7 +120,7 @@ def test_typed_again_it_finishes(folder: Path, fails: str, monkeypatch: pytest.M
         done = CliRunner().invoke(app, ["tiny", "--yes"])
         assert done.exit_code != 0
     assert not (folder / "ray_results" / "tiny").exists()
-    assert "ray_results/tiny is not there" in delete("tiny", "--yes")
+    assert "ray_results/tiny is not there" in printed(app, "tiny", "--yes")
     assert not (folder / "mlruns" / "tiny").exists()
     assert rows(folder)["experiments"] == 2
 
@@ -154,7 +143,7 @@ def test_what_mlflow_itself_deleted_is_deleted_for_good(folder: Path) -> None:
     experiment = api.get_experiment_by_name("tiny")
     assert experiment is not None
     api.delete_experiment(experiment.experiment_id)
-    delete("tiny", "--yes")
+    printed(app, "tiny", "--yes")
     assert not Records(Client(f"sqlite:///{folder}/mlflow.db")).is_taken("tiny")
 
 
@@ -162,19 +151,23 @@ def test_what_is_not_there_or_not_ours_is_refused(folder: Path) -> None:
     MlflowClient(f"sqlite:///{folder}/mlflow.db").create_experiment("mine")
     before = files(folder), rows(folder)
     for name in ("nothing", "mine", "Default"):
-        assert f"there is no study '{name}'" in refused(name)
-    assert "there is no study 'x'" in refused("x", "--tracking-uri", f"sqlite:///{folder}/no.db")
+        assert f"there is no study '{name}'" in refused(app, name, "--yes")
+    assert "there is no study 'x'" in refused(
+        app, "x", "--yes", "--tracking-uri", f"sqlite:///{folder}/no.db"
+    )
     assert (files(folder), rows(folder)) == before
 
 
 def test_a_study_that_runs_is_refused(folder: Path) -> None:
     with storage.locked(f"{folder}/ray_results/tiny"):
         before = files(folder), rows(folder)
-        assert refused("tiny").startswith("error: a study must not be running, but the one")
+        assert refused(app, "tiny", "--yes").startswith(
+            "error: a study must not be running, but the one"
+        )
     assert (files(folder), rows(folder)) == before
     # One whose driver died is only marked so.
     tag(folder, "study.state", TrialStatus.RUNNING)
-    assert "deleted: tiny" in delete("tiny", "--yes")
+    assert "deleted: tiny" in printed(app, "tiny", "--yes")
 
 
 def test_a_storage_that_is_not_where_mlflow_says_is_refused(folder: Path) -> None:
@@ -182,10 +175,10 @@ def test_a_storage_that_is_not_where_mlflow_says_is_refused(folder: Path) -> Non
     victim.mkdir(parents=True)
     before = files(folder), rows(folder)
     assert "--storage-path: it must be where tiny is kept" in refused(
-        "tiny", "--storage-path", str(folder / "elsewhere")
+        app, "tiny", "--yes", "--storage-path", str(folder / "elsewhere")
     )
     tag(folder, "study.storage", str(victim))
-    assert "which MLflow says is in" in refused("tiny")
+    assert "which MLflow says is in" in refused(app, "tiny", "--yes")
     assert (files(folder), rows(folder)) == before
 
 
@@ -208,7 +201,7 @@ def test_artifacts_that_are_no_run_s_are_refused(folder: Path) -> None:
         with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
             database.execute("UPDATE runs SET artifact_uri = ? WHERE name = 'tiny'", [place])
         before = files(folder), rows(folder)
-        assert place in refused("tiny")
+        assert place in refused(app, "tiny", "--yes")
         assert (files(folder), rows(folder)) == before
 
 
@@ -219,7 +212,7 @@ def test_a_study_in_a_bucket_that_is_marked_as_running_is_refused(
     tag(folder, "study.storage", "s3://bucket/tiny")
     monkeypatch.setattr(storage, "exists", lambda _: True)
     assert "STUDY: it must not be running, but tiny is marked so" in refused(
-        "tiny", "--storage-path", "s3://bucket"
+        app, "tiny", "--yes", "--storage-path", "s3://bucket"
     )
 
 
@@ -232,9 +225,9 @@ def test_of_a_server_it_says_what_its_owner_has_to_do(folder: Path) -> None:
     (model,) = client.api.search_logged_models([other.experiment_id])
     client.api.delete_logged_model(model.model_id)
     with served(folder) as uri:
-        out = delete("tiny", "--yes", "--tracking-uri", uri)
+        out = printed(app, "tiny", "--yes", "--tracking-uri", uri)
         assert not (folder / "ray_results" / "tiny").exists()
-        assert "there is no study 'tiny'" in refused("tiny", "--tracking-uri", uri)
+        assert "there is no study 'tiny'" in refused(app, "tiny", "--yes", "--tracking-uri", uri)
         command = out.partition("until its owner runs: ")[2]
         command = command.replace("ITS_DATABASE", f"sqlite:///{folder}/mlflow.db")
         assert command.startswith("mlflow gc")

@@ -5,12 +5,11 @@ import re
 import shutil
 from pathlib import Path
 
-from typer.testing import CliRunner
-
 from study import report, verify
 from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records
+from tests.support.commands import printed
 from tests.support.report_page import content_of
 
 # A handle by number or by alias, and a run id or what begins one.
@@ -32,11 +31,8 @@ def outputs(finished: Path, folder: Path) -> dict[str, str]:
         "csv": ["--all", "--format", "csv"],
         "page": ["--html", str(page)],
     }.items():
-        done = CliRunner().invoke(report.app, ["tiny", *arguments, "--tracking-uri", uri])
-        assert done.exit_code == 0, done.output
-        found[name] = done.stdout
-    html = page.read_text()
-    found["page"] = json.dumps(content_of(html))
+        found[name] = printed(report.app, "tiny", *arguments, "--tracking-uri", uri)
+    found["page"] = json.dumps(content_of(page.read_text()))
     return found
 
 
@@ -61,9 +57,8 @@ def test_every_name_of_a_network_that_is_printed_can_be_verified(
         assert named[name] == networks, name
     # Typed as they are, into the command.
     for handle in ("tiny/0000", f"tiny@{'knee'}", sorted(networks)[0][:12]):
-        done = CliRunner().invoke(verify.app, [handle, "--tracking-uri", uri])
-        assert done.exit_code == 0, done.output
-        assert "verified: proven bound" in done.stdout
+        out = printed(verify.app, handle, "--tracking-uri", uri)
+        assert "verified: proven bound" in out
         # And which network that is, where the handle does not say it.
-        (said,) = _HANDLE.findall(done.stdout)
+        (said,) = _HANDLE.findall(out)
         assert run_of(records, said) == run_of(records, handle)

@@ -13,8 +13,6 @@ from typing import Any
 import pytest
 import torch
 import yaml
-from typer import Typer
-from typer.testing import CliRunner
 
 from models import read_network
 from study import launch, report, verify
@@ -25,6 +23,7 @@ from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
+from tests.support.commands import refused
 from tests.support.studies import RAW, epoch_report, tiny
 
 NAMES = {
@@ -40,18 +39,6 @@ NAMES = {
     "an option": "--storage-path=/",
     "nothing": "",
 }
-
-
-def refused(app: Typer, *arguments: str) -> str:
-    """The one line that a command says of bad input."""
-    done = CliRunner().invoke(app, arguments)
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr.startswith("error: ")
-    assert done.stderr.count("\n") == 1
-    assert "\x1b" not in done.stderr
-    assert len(done.stderr) < 1000
-    return done.stderr
 
 
 @pytest.fixture
@@ -183,9 +170,7 @@ def test_mlflow_cannot_choose_the_folder_that_is_unpickled(client: Client, tmp_p
     (evil / "tuner.pkl").write_bytes(pickle.dumps(Harmful(tmp_path / "pwned")))
     studies.create(client, tiny(), str((tmp_path / "space.yaml").resolve()), str(evil))
     arguments = ["--resume", "--name", "tiny", "--tracking-uri", client.tracking_uri]
-    done = CliRunner().invoke(launch.app, arguments)
-    assert done.exit_code == 2
-    assert "--storage-path: it must be where tiny is kept" in done.stderr
+    assert "--storage-path: it must be where tiny is kept" in refused(launch.app, *arguments)
     assert not (tmp_path / "pwned").exists()
 
 

@@ -29,7 +29,7 @@ TEXT = (FOLDER / "kuberay.yaml").read_text()
 SERVICES = (ROOT / "study" / "head" / "services.py").read_text()
 README = (FOLDER / "README.md").read_text()
 _ITEMS = json.dumps(yaml.safe_load(TEXT)["items"])
-# Of which any key may be made up.
+# Mappings whose keys are free.
 FREE = {
     "annotations", "clusterSelector", "data", "labels", "limits", "matchLabels", "rayStartParams",
     "requests", "selector",
@@ -39,7 +39,7 @@ RAY_LABELS = [
     {"ray.io/cluster": "iresnet-study", "ray.io/node-type": of} for of in ("head", "worker")
 ]
 OPERATOR = {"app.kubernetes.io/component": "kuberay-operator"}
-# Of the pods that answer for names, and of their namespace, in any Kubernetes.
+# Labels of the pods that answer for names, and of their namespace, in any Kubernetes.
 NAMES = [{"k8s-app": "kube-dns"}, {"kubernetes.io/metadata.name": "kube-system"}]
 # What programs write to: Ray its logs and sockets, and studies the data that they download.
 WRITTEN = {"/tmp", "/home/study"}
@@ -56,6 +56,11 @@ def resources() -> list[Resource]:
 def resource(kind: str, name: str = "iresnet-study") -> Resource:
     (found,) = (r for r in resources() if (r["kind"], r["metadata"]["name"]) == (kind, name))
     return found
+
+
+def ray_pods() -> list[Resource]:
+    """Head and worker."""
+    return [template["spec"] for template in pod_templates(resource("RayCluster"))]
 
 
 def containers(init: bool = True) -> list[Resource]:
@@ -239,11 +244,7 @@ def test_ray_and_mlflow_take_their_options() -> None:
 
 
 def test_the_head_alone_knows_mlflows_password_and_has_all_that_drivers_need() -> None:
-    cluster = resource("RayCluster")["spec"]
-    (head,), (worker,) = (
-        group["template"]["spec"]["containers"]
-        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
-    )
+    (head,), (worker,) = (pod["containers"] for pod in ray_pods())
     needed = set(re.findall(r'"(MLFLOW_TRACKING_\w+|STUDY_STORAGE_PATH)"', SERVICES))
     assert needed == {variable["name"] for variable in head["env"]} - {"STORAGE"}
     assert "env" not in worker
@@ -292,7 +293,7 @@ def policies() -> list[Resource]:
 
 
 def labels() -> list[dict[str, str]]:
-    """The labels of each pod, of which the operator gives those of the RayCluster theirs."""
+    """The labels of each pod; the operator gives labels to the pods of the RayCluster."""
     own = [t.get("metadata", {}).get("labels") for r in resources() for t in pod_templates(r)]
     return [*filter(None, own), *RAY_LABELS]
 
@@ -340,11 +341,7 @@ def test_each_pod_sends_to_what_it_needs_and_nothing_else() -> None:
 
 
 def test_workers_have_keys_of_their_own_for_the_bucket() -> None:
-    cluster = resource("RayCluster")["spec"]
-    head, worker = (
-        group["template"]["spec"]
-        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"])
-    )
+    head, worker = ray_pods()
     mlflow = resource("Deployment", "iresnet-study-mlflow")["spec"]["template"]["spec"]
     accounts = [pod["serviceAccountName"] for pod in (head, worker, mlflow)]
     assert len(set(accounts)) == 3
@@ -380,14 +377,11 @@ def test_the_image_has_what_the_machines_of_cluster_yaml_get() -> None:
     ignored = (FOLDER / "Dockerfile.dockerignore").read_text().splitlines()
     let_in = {line[1:] for line in ignored if line.startswith("!")}
     assert let_in == {*copied, ".cluster/requirements.lock"}
-    user, uid = (
-        re.search(r"^USER (\d+)$", dockerfile, re.MULTILINE),
-        re.search(r"--uid (\d+)", dockerfile),
-    )
-    assert user is not None
-    assert uid is not None
-    users = {m["runAsUser"] for _, m in mappings(resources()) if "runAsUser" in m}
-    assert users == {int(user[1])} == {int(uid[1])}
+    users = {str(m["runAsUser"]) for _, m in mappings(resources()) if "runAsUser" in m}
+    named = re.findall(r"^USER (\d+)$|--uid (\d+)", dockerfile, re.MULTILINE)
+    assert len(named) == 2
+    assert {user or uid for user, uid in named} == users
+    assert len(users) == 1
 
 
 def test_it_holds_no_secret() -> None:

@@ -28,6 +28,7 @@ from study.metrics.definitions import as_reported
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
 from tests.benchmarks import segments
+from tests.support.commands import printed, refused
 from tests.support.launched import (
     CLOCKED,
     LADDER,
@@ -71,11 +72,9 @@ def test_every_projection_is_found_as_it_was_certified(
 
 def test_the_report_reads_the_front_from_mlflow(finished: Path) -> None:
     uri = f"sqlite:///{finished}/mlflow.db"
-    done = CliRunner().invoke(
-        report.app, ["tiny", "--format", "json", "--all", "--tracking-uri", uri]
+    content = json.loads(
+        printed(report.app, "tiny", "--format", "json", "--all", "--tracking-uri", uri)
     )
-    assert done.exit_code == 0
-    content = json.loads(done.stdout)
     assert content["finished"] is True
     books = Books(finished)
     assert sum(content["n_trials"].values()) == 3
@@ -126,7 +125,7 @@ def test_an_explicit_name_that_is_taken_is_an_error(
 ) -> None:
     monkeypatch.chdir(finished)
     before = Books(finished).runs()
-    assert refusal("tiny.yaml", "--name", "tiny", *options) == (
+    assert refused(launch.app, "tiny.yaml", "--name", "tiny", *options) == (
         "error: --name: the name of a new study must be free, but 'tiny' is taken; take another, "
         "or resume that study\n"
     )
@@ -152,8 +151,8 @@ def test_a_name_that_another_launch_takes_meanwhile_is_an_error_that_leaves_noth
     monkeypatch.setattr(running, "connected", other_launch)
     monkeypatch.chdir(tmp_path)
     space = str(write_space(tmp_path, RAW))
-    assert "--name: the name of a new study must be free, but 'mine' is taken; " in refusal(
-        space, "--name", "mine"
+    assert "--name: the name of a new study must be free, but 'mine' is taken; " in refused(
+        launch.app, space, "--name", "mine"
     )
     assert Books(tmp_path).runs() == {}
     assert (client.api.get_experiment_by_name("mine") is not None) == (has == "experiment")
@@ -177,13 +176,13 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(
     """After its first sample was trained with two seeds: the second adds little. MLflow is away as
     the results are published, which a resume makes up for."""
 
-    def refused(report: object) -> None:
+    def unanswered(report: object) -> None:
         raise TrackingError("MLflow must answer")
 
     rule = {"hypervolume_gain": 0.9, "over_trials": 1}
     path = write_space(tmp_path, RAW, n_trials=6, repeats=2, stop=rule)
     with monkeypatch.context() as away:
-        away.setattr("study.api.launched.publish", refused)
+        away.setattr("study.api.launched.publish", unanswered)
         out = launch_here(tmp_path, str(path))
     assert "its results were not put into MLflow: MLflow must answer" in out
     assert "publish them with python -m study.launch --resume --name tiny" in out
@@ -198,7 +197,7 @@ def test_a_study_stops_when_its_front_no_longer_grows_and_counts_as_done(
     assert [trial.mark for trial in trials_of(tmp_path)] == [None, None]
     assert "publish the results of tiny" in launch_here(tmp_path, *resume, "--dry-run")
     with monkeypatch.context() as away:
-        away.setattr("study.execution.driver.running.connected", refused)  # nothing is run
+        away.setattr("study.execution.driver.running.connected", unanswered)  # nothing is run
         assert "2 of 12 trials: stop" in launch_here(tmp_path, *resume)
     assert [trial.mark for trial in trials_of(tmp_path)] == ["front", "repeat"]
     assert "must be unfinished, but 'tiny' is done" in launch_here(tmp_path, *resume, exit_code=2)
@@ -226,8 +225,7 @@ def figures(folder: Path) -> dict[str, dict[str, Any]]:
 def results(folder: Path) -> dict[str, object]:
     """The front and its hypervolume as they are reported, without what runs are called."""
     uri = f"sqlite:///{folder}/mlflow.db"
-    done = CliRunner().invoke(report.app, ["tiny", "--format", "json", "--tracking-uri", uri])
-    content = json.loads(done.stdout)
+    content = json.loads(printed(report.app, "tiny", "--format", "json", "--tracking-uri", uri))
     assert content["finished"]
     front = {
         point["network"]: [v for k, v in point["metrics"].items() if k not in CLOCKED]
@@ -286,8 +284,16 @@ def test_a_study_whose_files_a_server_keeps_is_not_extended_in_its_database(
     books = Books(folder)
     before = books.query("SELECT * FROM tags")
     storage = str(finished / "ray_results")
-    message = refusal(
-        "tiny.yaml", "--resume", "--name", "tiny", "--trials", "9", "--storage-path", storage
+    message = refused(
+        launch.app,
+        "tiny.yaml",
+        "--resume",
+        "--name",
+        "tiny",
+        "--trials",
+        "9",
+        "--storage-path",
+        storage,
     )
     assert "http://localhost:5000" in message
     assert books.query("SELECT * FROM tags") == before
@@ -321,14 +327,6 @@ def contents(folder: Path) -> dict[str, int]:
     return {str(p): p.stat().st_mtime_ns for p in folder.rglob("*")}
 
 
-def refusal(*arguments: str) -> str:
-    done = CliRunner().invoke(launch.app, list(arguments))
-    assert done.exit_code == 2, done.output
-    assert done.stdout == ""
-    assert done.stderr.count("\n") == 1
-    return done.stderr
-
-
 DIGITS = str(ROOT / "search_spaces" / "digits.yaml")
 
 
@@ -338,17 +336,16 @@ def test_dry_run_says_what_a_study_is_and_takes_and_leaves_ray(
 ) -> None:
     left: list[None] = []
     monkeypatch.setattr(ray, "shutdown", lambda: left.append(None))
-    done = CliRunner().invoke(launch.app, [DIGITS, "--trials", "5", "--download", "--dry-run"])
-    assert done.exit_code == 0, done.output
-    content = yaml.safe_load(done.stdout)
+    out = printed(launch.app, DIGITS, "--trials", "5", "--download", "--dry-run")
+    content = yaml.safe_load(out)
     assert content["search"]["n_trials"] == 5
     # As it is by default, but for the radius, which is then known.
     assert content["evaluation"] == {"radius": 0.5}
-    assert re.search(r"^# A network: [\d,]{5,} parameters$", done.stdout, re.MULTILINE)
-    assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", done.stdout, re.MULTILINE)
-    assert re.search(r"^# Driver: \S+ reports a second in \S+ mess", done.stdout, re.MULTILINE)
-    assert "hold the trials up" not in done.stdout
-    assert re.search(r"^# Storage: about \S+ MB of checkpoints ", done.stdout, re.MULTILINE)
+    assert re.search(r"^# A network: [\d,]{5,} parameters$", out, re.MULTILINE)
+    assert re.search(r"^# Time: about .*: 5 trials, \d+ at a time, of ", out, re.MULTILINE)
+    assert re.search(r"^# Driver: \S+ reports a second in \S+ mess", out, re.MULTILINE)
+    assert "hold the trials up" not in out
+    assert re.search(r"^# Storage: about \S+ MB of checkpoints ", out, re.MULTILINE)
     assert len(left) == 1
 
 
@@ -361,22 +358,22 @@ def test_dry_run_checks_server_address_resources_and_name() -> None:
         (["--cpus", "4096"], "--cpus: must be at most the "),
         (["--storage-path", f"{DIGITS}/x"], f"--storage-path: it must be writable, but {DIGITS}/x"),
     ):
-        assert problem in refusal(DIGITS, "--dry-run", *options)
+        assert problem in refused(launch.app, DIGITS, "--dry-run", *options)
     if torch.cuda.device_count() == 0:
         problem = "--gpus: must be at most the 0 GPUs of this machine, but got 1"
-        assert problem in refusal(DIGITS, "--dry-run", "--gpus", "1")
+        assert problem in refused(launch.app, DIGITS, "--dry-run", "--gpus", "1")
 
 
 @pytest.mark.usefixtures("elsewhere")
 def test_a_resume_of_what_is_not_there_and_options_that_conflict_are_refused() -> None:
     for options in ([], ["--dry-run"]):
-        message = refusal(DIGITS, "--resume", *options)
+        message = refused(launch.app, DIGITS, "--resume", *options)
         assert message.startswith(f"error: a study of {DIGITS} must be in MLflow at ")
         assert message.endswith("/mlflow.db, but there is none\n")
-    message = refusal("mine", "--resume")
+    message = refused(launch.app, "mine", "--resume")
     assert "there is no such file or shipped study; " in message
     assert "; a study of that name is meant by its name alone" in message
-    assert "--all requires --dry-run" in refusal(DIGITS, "--all")
+    assert "--all requires --dry-run" in refused(launch.app, DIGITS, "--all")
 
 
 def test_a_resume_is_rehearsed_and_changes_nothing(
@@ -394,7 +391,7 @@ def test_a_resume_is_rehearsed_and_changes_nothing(
         assert (done.exit_code, says in done.output) == (exit_code, True), done.output
     assert contents(finished / "ray_results") == before
     with locked(str(finished / "ray_results" / "tiny")):
-        message = refusal("tiny.yaml", "--resume", "--dry-run", "--trials", "5")
+        message = refused(launch.app, "tiny.yaml", "--resume", "--dry-run", "--trials", "5")
         assert "error: a study must not be running" in message
 
 
@@ -418,7 +415,7 @@ def test_bad_options_and_files_are_refused_in_one_line(
 ) -> None:
     path = tmp_path_factory.mktemp("space") / "x.yaml"
     path.write_text(yaml.safe_dump({**RAW, **section}))
-    assert says in refusal(str(path), *options)
+    assert says in refused(launch.app, str(path), *options)
 
 
 @pytest.mark.usefixtures("elsewhere")
@@ -431,6 +428,6 @@ def test_a_damaged_image_is_named_before_anything_starts(
         (folder / "train" / name).mkdir(parents=True)
         (folder / "train" / name / "0.png").write_text("no image")
     space = write_space(folder, {**RAW, "data": {"name": "image_folder"}})
-    message = refusal(str(space), "--data-root", str(folder), *options)
+    message = refused(launch.app, str(space), "--data-root", str(folder), *options)
     image = folder / "train" / "cat" / "0.png"
     assert f"--data-root: every image must be readable, but {image} is not: " in message

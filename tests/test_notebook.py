@@ -22,14 +22,17 @@ from tests.support.launched import ROOT
 from tests.support.studies import tiny
 
 # In place of the default study, which takes minutes. Somebody presses the kernel's stop button as
-# its second trial starts.
+# its second trial starts. All studies share one Ray, since each start takes seconds.
 INTERRUPTED = """
 import os, signal, threading, time
 from pathlib import Path
 
 import study
+from tests.support.one_ray import one_ray
 from tests.support.studies import RAW
 
+shared = one_ray()
+shared.__enter__()
 space = {
     **RAW,
     "name": "notebook",
@@ -69,13 +72,6 @@ except KeyboardInterrupt as error:
     print("interrupted:", error)
 print(study.open("notebook").is_done)
 """
-# The kernel has started Ray and left it. What follows shares one, since each start takes seconds.
-SHARED = """
-from tests.support.one_ray import one_ray
-
-shared = one_ray()
-shared.__enter__()
-"""
 RESUMED = """
 done = study.open("notebook").resume(trials=3)
 """
@@ -94,7 +90,7 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     notebook = nbformat.read(TOUR, as_version=4)
     (ran,) = (cell for cell in notebook.cells if "done = study.run(" in cell.source)
     ran.source = RESUMED
-    notebook.cells[:0] = [new_code_cell(INTERRUPTED), new_code_cell(SHARED)]
+    notebook.cells.insert(0, new_code_cell(INTERRUPTED))
     (plain,) = (cell for cell in notebook.cells if "plain = study.run(" in cell.source)
     plain.source = plain.source.replace('"max_epochs": 10', '"max_epochs": 3')
     # Within a large radius every attack succeeds at once.

@@ -16,7 +16,6 @@ import optuna
 import pytest
 import torch
 import yaml
-from typer.testing import CliRunner
 
 import study
 from models import Bounds
@@ -26,6 +25,7 @@ from study.config.parser import parse
 from study.errors import ConfigError
 from study.results.report import collect
 from tests.support import pages
+from tests.support.commands import printed, refused
 from tests.support.launched import ROOT
 from tests.support.report_page import content_of
 
@@ -87,13 +87,11 @@ def test_the_example_is_short_and_its_networks_are_certified(folder: Path) -> No
 
 def _reported(folder: Path, *arguments: str) -> str:
     uri = f"sqlite:///{folder}/mlflow.db"
-    done = CliRunner().invoke(report.app, ["own", "--tracking-uri", uri, *arguments])
-    assert done.exit_code == 0, done.output
-    return done.stdout
+    return printed(report.app, "own", "--tracking-uri", uri, *arguments)
 
 
 def test_the_metric_is_an_objective(folder: Path) -> None:
-    """By brute force: of no network on the front are both objectives matched by another."""
+    """By brute force: no network on the front is matched in both objectives by another."""
     done = opened(folder)
     values = done.points[["certified_accuracy", OWN]].to_numpy()
     front = {tuple(row) for row in done.front[["certified_accuracy", OWN]].to_numpy()}
@@ -173,9 +171,8 @@ def test_verify_with_data_finds_a_block_that_lies(
     )
     network = opened(folder).front.iloc[0]["network"]
     options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--trust"]
-    done = CliRunner().invoke(verify.app, [network, *options, "--data-root", str(folder)])
-    assert done.exit_code == 1
-    assert "own:Coupling proves a bound of 1 for beta of body.1, but it attains 1." in done.stdout
+    out = printed(verify.app, network, *options, "--data-root", str(folder), exit_code=1)
+    assert "own:Coupling proves a bound of 1 for beta of body.1, but it attains 1." in out
 
 
 def test_the_metric_filters(folder: Path) -> None:
@@ -207,7 +204,7 @@ def test_the_metric_is_in_the_study_of_optuna(folder: Path, tmp_path: Path) -> N
 
 
 def test_the_metric_is_compared_between_studies(folder: Path) -> None:
-    # By the objectives of the first, of which none depends on the radius: theirs differ.
+    # By the first study's objectives; none depends on the radius, which differs between them.
     both = study.compare(opened(folder, "by_hand"), opened(folder))
     assert OWN in both.front.columns
     assert "differences" in json.loads(both.as_json(every=False))
@@ -232,16 +229,11 @@ def test_the_metric_is_a_constraint(folder: Path) -> None:
 def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
     network = opened(folder).front.iloc[0]["network"]
     options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    refused = CliRunner().invoke(verify.app, [network, *options])
-    assert refused.exit_code == 1
-    assert "own:Coupling, whose code is run only if it is trusted" in refused.stdout
-    trusted = CliRunner().invoke(
-        verify.app, [network, *options, "--trust", "--data-root", str(folder)]
-    )
-    assert trusted.exit_code == 0, trusted.output
-    said = "invertible, on the word of own:Coupling, whose code was trusted; stored with"
-    assert said in trusted.stdout
-    assert "; measured again" in trusted.stdout
+    out = printed(verify.app, network, *options, exit_code=1)
+    assert "own:Coupling, whose code is run only if it is trusted" in out
+    out = printed(verify.app, network, *options, "--trust", "--data-root", str(folder))
+    assert "invertible, on the word of own:Coupling, whose code was trusted; stored with" in out
+    assert "; measured again" in out
     with pytest.raises(study.UserError, match="only if it is trusted"):
         opened(folder).load(network)
     model = opened(folder).load(network, trust=True)
@@ -276,20 +268,14 @@ def test_a_loop_has_the_report_page_and_front_of_a_study(folder: Path, tmp_path:
     done.write_page(tmp_path / "page.html")
     samples = done.points["coeff"]
     assert samples.nunique() == N_TOLD
-    refused = CliRunner().invoke(
-        launch.app,
-        ["--resume", "--name", "by_hand", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"],
-    )
-    assert refused.exit_code == 2
-    assert "those of this one were told to it" in refused.stderr
+    uri = f"sqlite:///{folder}/mlflow.db"
+    line = refused(launch.app, "--resume", "--name", "by_hand", "--tracking-uri", uri)
+    assert "those of this one were told to it" in line
 
 
 def test_a_network_that_was_told_verifies(folder: Path) -> None:
     network = opened(folder, "by_hand").front.iloc[0]["network"]
-    done = CliRunner().invoke(
-        verify.app, [network, "--trust", "--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    )
-    assert done.exit_code == 0, done.output
+    printed(verify.app, network, "--trust", "--tracking-uri", f"sqlite:///{folder}/mlflow.db")
 
 
 def _interrupted(mine: Any) -> None:

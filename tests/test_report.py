@@ -14,20 +14,19 @@ from pathlib import Path
 
 import mlflow.artifacts
 import pytest
-from rich.console import Console
 from typer.testing import CliRunner
 
 from study import report
 from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results.page import content
 from study.results.report import collect, read
-from study.results.tables import as_csv, as_json, print_table, wide_console
+from study.results.report_view import view
+from study.results.views import as_csv, as_json
 from study.tracking.client import Client
 from study.tracking.records import Records
 from study.tracking.tags import PARENT
-from tests.support.records import STUDY, measured, projection, trial, unread
+from tests.support.records import STUDY, measured, printed, projection, trial, unread
 
 RECORDS = [
     trial(0, val_accuracy=0.9),
@@ -50,10 +49,8 @@ def test_json_is_json_without_infinities() -> None:
 
 
 def test_the_table_says_which_sample_was_given() -> None:
-    out = io.StringIO()
-    records = [replace(trial(0), origin="given"), trial(1)]
-    print_table(collect(STUDY, records), True, Console(file=out, width=120))
-    found = {row.split()[0]: "given" in row for row in out.getvalue().splitlines() if row}
+    text = printed(collect(STUDY, [replace(trial(0), origin="given"), trial(1)]), every=True)
+    found = {row.split()[0]: "given" in row for row in text.splitlines() if row}
     assert (found["tiny/0000"], found["tiny/0001"]) == (True, False)
 
 
@@ -64,25 +61,18 @@ def test_the_table_says_which_sample_was_given() -> None:
         ((0.3, 0.5), "; rounding in float32 takes 80% of the certified answers: set evaluation."),
         ((0.004, 0.006), ""),
         ((0.0, 0.0), ""),
-        # Of an earlier version.
-        ((None, None), ""),
     ],
 )
-def test_the_first_line_says_when_rounding_takes_much(
-    lost: tuple[float | None, ...], says: str
-) -> None:
-    records = []
-    for number, part in enumerate(lost):
-        figures = {"certified_accuracy": 0.1, "lost_to_rounding": part}
-        metrics = {**trial(number).metrics, **{k: v for k, v in figures.items() if v is not None}}
-        records.append(replace(trial(number), metrics=metrics))
-    results, out = collect(STUDY, records), io.StringIO()
-    print_table(results, False, Console(file=out, width=200))
-    first = out.getvalue().splitlines()[0]
+def test_the_first_line_says_when_rounding_takes_much(lost: tuple[float, ...], says: str) -> None:
+    records = [
+        trial(number, certified_accuracy=0.1, lost_to_rounding=part)
+        for number, part in enumerate(lost)
+    ]
+    first = printed(collect(STUDY, records), width=200).splitlines()[0]
     assert first.startswith("tiny: ")
     assert says in first
     assert ("rounding" in first) == bool(says)
-    assert ("rounding in float32 takes 80%" in content(unread(records))) == bool(says)
+    assert ("rounding in float32 takes 80%" in view(unread(records)).content()) == bool(says)
 
 
 def test_a_report_of_nothing_says_so_and_writes_nothing(
@@ -117,17 +107,13 @@ def test_an_empty_front_says_what_to_do_where_the_constraints_made_it_so() -> No
         (collect(STUDY, [trial(0, TrialStatus.FAILED)]), None),
         (collect(STUDY, [unproven], where="coeff > 0.9"), None),
     ):
-        out = io.StringIO()
-        print_table(results, False, Console(file=out, width=80))
-        text = " ".join(out.getvalue().split())
+        text = " ".join(printed(results, width=80).split())
         assert ("there are none" in text) == (says is not None)
         assert says is None or f"on the front only completed trials with {says}" in text
 
 
 @pytest.mark.parametrize("seed", range(50))
-def test_the_front_is_that_of_the_digits_that_are_printed(
-    seed: int, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_the_front_is_that_of_the_digits_that_are_printed(seed: int) -> None:
     """In these studies many networks differ by less than is printed."""
     rng = random.Random(seed)
     n_images = rng.choice([10, 288, 6000, 50_000])
@@ -141,24 +127,23 @@ def test_the_front_is_that_of_the_digits_that_are_printed(
         )
         for number in range(rng.randint(1, 40))
     ]
-    print_table(collect(STUDY, records), True, wide_console())
-    lines = capsys.readouterr().out.splitlines()
+    lines = printed(collect(STUDY, records), every=True).splitlines()
     head, *rows = (line.split() for line in lines[1 : 2 + len(records)])
     assert [word for word in head if word != "acc"][:3] == ["network", "mark", "val"]
-    printed = {
+    rounded = {
         # Certified accuracy and the bound of the inverse stand between them.
         row[0]: (-Decimal(row[2]), Decimal(row[6]), Decimal(row[5]))
         for row in sorted(rows)  # as they were trained
     }
-    assert len(printed) == len(records)
-    names = list(printed)
+    assert len(rounded) == len(records)
+    names = list(rounded)
 
     def matched_or_beaten(name: str) -> bool:
-        ours = printed[name]
+        ours = rounded[name]
         return any(
             all(x <= y for x, y in zip(theirs, ours, strict=True))
             and (theirs != ours or names.index(other) < names.index(name))
-            for other, theirs in printed.items()
+            for other, theirs in rounded.items()
             if other != name
         )
 
@@ -190,15 +175,13 @@ def test_a_frame_has_numbers_where_the_points_have() -> None:
     assert [line["mark"] for line in lines] == list(frame["mark"])
 
 
-def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check(
-    capsys: pytest.CaptureFixture[str],
-) -> None:
+def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check() -> None:
     records = [
         trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
         projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
     ]
-    print_table(collect(STUDY, records), False, wide_console(), ["--tracking-uri", "http://x"])
-    lines = capsys.readouterr().out.splitlines()
+    options = ["--tracking-uri", "http://x"]
+    lines = printed(collect(STUDY, records), options=options).splitlines()
     head = lines[1].split()
     assert head[-3:] == ["coeff", "n_pow", "dropout"]
     assert [row.split()[-3] for row in lines[2:4]] == ["0.5", "0.5"]
@@ -208,13 +191,10 @@ def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check
 
 
 @pytest.mark.parametrize(("accuracy", "is_said"), [(0.9, False), (0.0, True)])
-def test_a_front_that_reaches_no_hypervolume_is_said_to(
-    accuracy: float, is_said: bool, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_a_front_that_reaches_no_hypervolume_is_said_to(accuracy: float, is_said: bool) -> None:
     results = collect(STUDY, [trial(0, val_accuracy=accuracy)])
     assert (results.hypervolume == 0) is is_said
-    print_table(results, False, wide_console())
-    text = " ".join(capsys.readouterr().out.split())
+    text = " ".join(printed(results).split())
     assert ("no network is better than that in every objective" in text) is is_said
 
 
@@ -318,7 +298,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     client = Client(f"sqlite:///{finished}/mlflow.db")
-    as_usual = content(read(Records(client), "tiny"))
+    as_usual = view(read(Records(client), "tiny")).content()
     download, downloaded = mlflow.artifacts.download_artifacts, list[str]()
 
     def counted(uri: str, **options: str) -> str:
@@ -328,7 +308,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     monkeypatch.setattr(mlflow.artifacts, "download_artifacts", counted)
     followed = Records(client, keeps_files=True)
     for _ in range(2):
-        assert content(read(followed, "tiny")) == as_usual
+        assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded
     assert len(set(downloaded)) == len(downloaded)
     # A trial that ends again has files that may differ.
@@ -337,7 +317,7 @@ def test_of_a_study_that_is_followed_each_file_is_read_once(
     ended = followed.ended(study, 0.0)
     followed.forget({run_id for run_id, _ in ended})
     downloaded.clear()
-    assert content(read(followed, "tiny")) == as_usual
+    assert view(read(followed, "tiny")).content() == as_usual
     assert downloaded
     assert all(any(run_id in uri for run_id, _ in ended) for uri in downloaded)
 

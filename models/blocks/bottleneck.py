@@ -15,8 +15,8 @@ from models.blocks.invertible_block import (
     Layers,
     bound_in_training,
     inverse_bound,
+    scale_convolution,
 )
-from models.blocks.scaling import scale_convolution
 from models.floats.raised import UP, raised_product
 from models.layers.activations import ACTIVATIONS
 from models.layers.known import (
@@ -43,7 +43,7 @@ _FIRST_TARGET = 0.97
 
 
 def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, float, float]:
-    """The targets of a block's three layers; arguments as of ResidualBlock."""
+    """The targets of a block's three layers, from settings of `NetworkSpec`."""
     kept = 1 - dropout
     if budget == "even":
         return coeff, coeff, coeff * kept
@@ -74,8 +74,9 @@ class BottleneckReading(BlockReading):
         search: bool,
         search_room: float,
     ) -> list[BlockBound]:
-        """The smaller of the product of the layers' bounds and of what their interplay allows; and
-        of x + g(x) and its inverse, what is proven of them or follows from the bound of g."""
+        """Lip(g) is bounded by the product of its layers' bounds and by what their interplay
+        allows; x + g(x) and its inverse by a proof of their own and by what follows from Lip(g). In
+        each case the smaller bound counts."""
         interplay = bottleneck_bounds(
             {reading.name: (reading.layers, reading.activated) for reading in readings}, search
         )
@@ -108,44 +109,31 @@ class ResidualBlock(InvertibleBlock):
     convolution; kept entries are scaled by 1 / (1 - dropout), so the target of that convolution is
     smaller by 1 - dropout, and the product of the targets is coeff**3 in training with any mask.
 
+    With budget="last" a small coeff shrinks the step size of a block (paper, equation 1), and not
+    the features that it computes.
+
     Args:
+        spec: the settings of its network.
         channels: of the input and the output.
         size: (H, W) of the map.
-        inner_channels: between the convolutions.
-        norm: "spectral", "batch" or "none".
-        activation: a key of ACTIVATIONS.
-        coeff: for norm="spectral", the cube root of the product of the targets, spectral norms.
-        budget: "even": each target is coeff (paper). "last": the first two targets stay large, and
-            the last one is what remains of the product. A small coeff then shrinks the step size of
-            a block (paper, equation 1), and not the features that it computes.
-        dropout: probability in [0, 1).
-        first: whether it is the first block of a network, which has no activation ahead.
+        is_first: whether it is the first block of a network, which has no activation ahead.
     """
 
     def __init__(
-        self,
-        channels: int,
-        size: tuple[int, int],
-        *,
-        inner_channels: int,
-        norm: str,
-        activation: str,
-        coeff: float,
-        budget: str,
-        dropout: float,
-        first: bool = False,
+        self, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool = False
     ) -> None:
         super().__init__(channels, size)
+        inner = spec.inner_channels(channels)
 
         def activate(n_channels: int) -> list[nn.Module]:
-            layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if norm == "batch" else []
-            return [*layers, ACTIVATIONS[activation]()]
+            layers: list[nn.Module] = [nn.BatchNorm2d(n_channels)] if spec.norm == "batch" else []
+            return [*layers, ACTIVATIONS[spec.activation]()]
 
-        targets = iter(layer_targets(coeff, budget, dropout))
+        targets = iter(layer_targets(spec.coeff, spec.budget, spec.dropout))
 
         def convolve(c_in: int, c_out: int, k: int) -> nn.Module:
             layer: SpectralNormConv2d | nn.Conv2d
-            if norm == "spectral":
+            if spec.norm == "spectral":
                 layer = SpectralNormConv2d(c_in, c_out, k, size=size, coeff=next(targets))
             else:
                 layer = nn.Conv2d(c_in, c_out, k, padding=k // 2)
@@ -155,30 +143,20 @@ class ResidualBlock(InvertibleBlock):
             return layer
 
         self.residual = nn.Sequential(
-            *([] if first else activate(channels)),
-            convolve(channels, inner_channels, 3),
-            *activate(inner_channels),
-            convolve(inner_channels, inner_channels, 1),
-            *activate(inner_channels),
-            *([nn.Dropout(dropout)] if dropout > 0 else []),
-            convolve(inner_channels, channels, 3),
+            *([] if is_first else activate(channels)),
+            convolve(channels, inner, 3),
+            *activate(inner),
+            convolve(inner, inner, 1),
+            *activate(inner),
+            *([nn.Dropout(spec.dropout)] if spec.dropout > 0 else []),
+            convolve(inner, channels, 3),
         )
 
     @classmethod
     def built(
         cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
     ) -> "ResidualBlock":
-        return cls(
-            channels,
-            size,
-            inner_channels=channels // spec.bottleneck,
-            norm=spec.norm,
-            activation=spec.activation,
-            coeff=spec.coeff,
-            budget=spec.budget,
-            dropout=spec.dropout,
-            first=is_first,
-        )
+        return cls(spec, channels, size, is_first=is_first)
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         g = x
@@ -254,25 +232,20 @@ class ResidualBlock(InvertibleBlock):
             return "residual blocks without BatchNorm, but got norm=batch"
         return None
 
-    def scale_layers(
-        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
-    ) -> bool:
+    def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
         above = [layer for layer in layers if layer.upper_bound > coeff]
         for layer in above:
-            self._scale(bound, layer, coeff / layer.upper_bound, n_round)
+            self._scale(layer, coeff / layer.upper_bound, n_round)
         return bool(above)
 
     def scale_block(
-        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
-    ) -> bool:
+        self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
+    ) -> None:
         """The bound is proportional to the last convolution, which alone is scaled. With biases
         kept, the block is then x + s g(x) + b: a step of an ODE solver with a smaller step size
         (paper, equation 1). That keeps most of the accuracy that scaling every layer loses."""
-        if bound.upper_bound <= lipschitz:
-            return False
-        self._scale(bound, layers[-1], lipschitz / bound.upper_bound, n_round)
-        return True
+        self._scale(layers[-1], factor, n_round)
 
-    def _scale(self, bound: BlockBound, layer: LayerBound, factor: float, n_round: int) -> None:
-        module = self.get_submodule(layer.name.removeprefix(f"{bound.name}."))
+    def _scale(self, layer: LayerBound, factor: float, n_round: int) -> None:
+        module = self.residual.get_submodule(layer.name.rpartition(".")[2])
         scale_convolution(module, layer.upper_bound, factor, n_round)

@@ -5,7 +5,7 @@ import math
 from abc import abstractmethod
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Self
+from typing import Any, Self
 
 import torch
 from torch import Tensor, nn
@@ -34,10 +34,10 @@ class BlockBound:
         train_upper_bound: of Lip(g) in training mode, for every dropout mask; infinite with a
             BatchNorm, whose output there is no function of one sample.
         map_lipschitz_upper_bound: of the Lipschitz constant of the block, at most 1 + upper_bound.
-        inverse_lipschitz_upper_bound: of the inverse's, at most 1 / (1 - upper_bound) if
-            g contracts. If it is finite the block is invertible, whether g contracts or not: from
-            |dx| <= c |d(x + g(x))| follows that the block is one-to-one with a closed range, which
-            is open too (invariance of domain), and so everything. Infinite without proof.
+        inverse_lipschitz_upper_bound: of the inverse's, at most 1 / (1 - upper_bound) if g
+            contracts; infinite without proof. If it is finite the block is invertible, whether g
+            contracts or not: |dx| <= c |d(x + g(x))| makes it one-to-one with a closed range, which
+            is open too (invariance of domain), and so is the whole space.
         proven_by: the import path of a block by another author, whose proof this is; None for a
             proof of this package.
     """
@@ -117,7 +117,7 @@ class InvertibleBlock(nn.Module):
         """x + g(x) for x (B, C, H, W); `weights` are the layers' effective ones, if at hand."""
 
     def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
-        """x + g(x) for x (B, C, H, W) in channels_last, and in that layout."""
+        """The same for x in channels_last, and in that layout."""
         image: Tensor = self(x, weights)
         return image
 
@@ -138,8 +138,8 @@ class InvertibleBlock(nn.Module):
 
     @abstractmethod
     def read(self, path: str) -> BlockReading:
-        """The numbers from which this block, at a path, is bounded. Raises ValueError, with the
-        path, the rule and what was found, if something stands in it of which no bound is known."""
+        """The numbers from which this block is bounded. Raises ValueError, with its path, the rule
+        and what was found, if no bound is known for something in it."""
 
     def after(self, before: Running, lipschitz: float) -> Running:
         """The forward pass with its rounding, for a block of this Lipschitz constant at most."""
@@ -150,17 +150,15 @@ class InvertibleBlock(nn.Module):
         return self.deployed()
 
     def why_not_scalable(self) -> str | None:
-        """What a block must have so that its bound can be lowered, and this one has not."""
+        """What this block lacks for its bound to be lowered; None if it lacks nothing."""
         return None
 
     @abstractmethod
-    def scale_layers(
-        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
-    ) -> bool:
+    def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
         """Scale, in place, each layer whose bound is above coeff.
 
         Args:
-            bound, layers: what is proven of this block as it is, and of its layers.
+            layers: what is proven of its layers as they are.
             n_round: how often this was tried before: rounding can leave a bound a little above.
 
         Returns:
@@ -169,17 +167,20 @@ class InvertibleBlock(nn.Module):
 
     @abstractmethod
     def scale_block(
-        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
-    ) -> bool:
-        """Scale, in place, what lowers the bound of Lip(g) to `lipschitz` with the least change of
-        what the block computes. Arguments and result as of scale_layers.
+        self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
+    ) -> None:
+        """Scale, in place, what lowers the bound of Lip(g) by a factor in (0, 1) with the least
+        change of what the block computes. Raises BlockError if a block of another author does not
+        scale as it should.
 
-        Raises BlockError if a block of another author does not scale as it should."""
+        Args:
+            bound: what is proven of this block as it is.
+            layers, n_round: as of scale_layers.
+        """
 
     def switch_off(self) -> None:
-        """Make g constant, in place: what a rung with a bound of zero is."""
+        """Make g constant, in place: the limit of scaling the block down."""
         for name, parameter in self.named_parameters():
-            # Times 0, as a rung is times its factor.
             parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
 
     def normalized_layers(self) -> list[SpectralNormConv2d]:
@@ -194,22 +195,13 @@ class InvertibleBlock(nn.Module):
                     setattr(parent, name, child.deployed())
 
     @torch.no_grad()
-    def inverse(
-        self,
-        z: Tensor,
-        *,
-        rtol: float = 1e-6,
-        atol: float = 0.0,
-        max_steps: int | Tensor = 100,
-        expanding: bool = False,
-    ) -> Solution:
+    def inverse(self, z: Tensor, **settings: Any) -> Solution:
         """Solve x + g(x) = z for x (B, C, H, W) by fixed-point iteration from z, in the precision
         of the weights, under autocast too.
 
         Args:
             z: (B, C, H, W), of the block's in_shape.
-            rtol, atol, max_steps: as in `fixed_point`.
-            expanding: whether it is known to be invertible though g may not contract.
+            settings: rtol, atol, max_steps and expanding, as in `fixed_point`.
 
         Raises:
             RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
@@ -227,9 +219,7 @@ class InvertibleBlock(nn.Module):
             raise ValueError(
                 f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
             )
-        return solve(
-            self.layers(), z, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
-        )
+        return solve(self.layers(), z, **settings)
 
 
 def bound_in_training(upper_bound: float, train_factor: float) -> float:
@@ -244,15 +234,7 @@ def inverse_bound(upper_bound: float) -> float:
     return UP / (1 - upper_bound) if upper_bound < 1 else math.inf
 
 
-def solve(
-    layers: Layers,
-    z: Tensor,
-    *,
-    rtol: float,
-    atol: float = 0.0,
-    max_steps: int | Tensor,
-    expanding: bool,
-) -> Solution:
+def solve(layers: Layers, z: Tensor, **settings: Any) -> Solution:
     """x (B, C, H, W) with x + g(x) = z; arguments as of `InvertibleBlock.inverse`."""
     # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that it
     # neither copies nor reorders samples.
@@ -270,11 +252,34 @@ def solve(
         return torch.sub(targets, g, out=g)
 
     with torch.autocast(z.device.type, enabled=False):
-        solution = fixed_point(
-            step, pixels, rtol=rtol, atol=atol, max_steps=max_steps, expanding=expanding
-        )
+        solution = fixed_point(step, pixels, **settings)
     return replace(
         solution,
         value=solution.value.permute(0, 3, 1, 2),
         last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
     )
+
+
+def scale_convolution(module: nn.Module, upper_bound: float, factor: float, n_round: int) -> float:
+    """Multiply the effective weight of a convolution by a factor in (0, 1), or by slightly less, to
+    allow for rounding: that margin doubles with each round. The bias stays, and the target of a
+    normalized convolution becomes at most its new bound.
+
+    Args:
+        upper_bound: proven of the norm of the convolution as it is, l2 to l2.
+
+    Returns:
+        What its effective weight was multiplied by.
+    """
+    assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+    weight = module.weight
+    by: float = factor * (1 - 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps))
+    if isinstance(module, SpectralNormConv2d):
+        weight = module.effective_weight()
+        # Rows that stay orthonormal are scaled to their target in any case. How far the norm is
+        # above it, where they are not quite orthonormal, stays as it is.
+        module.coeff = (
+            module.coeff * by if module.orthonormal else min(module.coeff, upper_bound * factor)
+        )
+    module.weight.copy_(weight * by)
+    return by

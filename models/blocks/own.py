@@ -29,10 +29,10 @@ from models.norms.layer_bounds import LayerBound
 from models.norms.rounding import Running, after_own_block
 from models.spec import NetworkSpec
 
-# By how much more a block is scaled, against the rounding of its own scaling.
+# By how much more a block is scaled than needed, since scaling rounds.
 _MARGIN = 1e-5
-# How much more than `factor` times what it was, relative, its bound may be after `scale(factor)`:
-# the rounding of its own scaling.
+# By how much, relative, the bound may exceed `factor` times the old one after `scale(factor)`,
+# since scaling rounds.
 _SCALE_ROOM = 1e-3
 
 
@@ -183,18 +183,13 @@ class Block(InvertibleBlock):
             return "blocks that define `scale`, but got one that does not"
         return None
 
-    def scale_layers(
-        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
-    ) -> bool:
+    def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
         """Its layers are not known: it stays as it is."""
         return False
 
     def scale_block(
-        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
-    ) -> bool:
-        if bound.upper_bound <= lipschitz:
-            return False
-        factor = lipschitz / bound.upper_bound
+        self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
+    ) -> None:
         self.scale(factor * (1 - 2**n_round * _MARGIN))
         now = self.read(bound.name).proven.lipschitz
         if raised_product([now]) > factor * bound.upper_bound * (1 + _SCALE_ROOM):
@@ -203,7 +198,6 @@ class Block(InvertibleBlock):
                 f"most {factor:.4g} times {bound.upper_bound:.4g} after scale({factor:.4g}), but "
                 f"got {now:.4g}"
             )
-        return True
 
     def switch_off(self) -> None:
         self.scale(0.0)

@@ -19,8 +19,8 @@ from models.blocks.invertible_block import (
     Layers,
     bound_in_training,
     inverse_bound,
+    scale_convolution,
 )
-from models.blocks.scaling import scale_convolution
 from models.floats.raised import raised_product
 from models.layers.activations import ACTIVATIONS
 from models.layers.convolution import convolved
@@ -75,38 +75,29 @@ class PotentialBlock(InvertibleBlock):
     norm. So Lip(g) is at most |W|^2, the Lipschitz constant of the block at most
     max(1, |W|^2 - 1), and that of its inverse at most 1 / (1 - |W|^2), where |W| < 1.
 
+    Under spectral normalization coeff is the target of |W|^2. Dropout follows k.
+
     Args:
+        spec: the settings of its network.
         channels: of the input and the output.
         size: (H, W) of the map.
-        inner_channels: of W's output.
-        kernel_size: of W, odd.
-        norm: "spectral" or "none".
-        activation: a key of ACTIVATIONS.
-        coeff: for norm="spectral", the target of |W|^2.
-        dropout: probability in [0, 1) that an entry of k's output is zeroed.
+        dense: whether it is one of the dense blocks, on maps of one pixel.
     """
 
     def __init__(
-        self,
-        channels: int,
-        size: tuple[int, int],
-        *,
-        inner_channels: int,
-        kernel_size: int,
-        norm: str,
-        activation: str,
-        coeff: float,
-        dropout: float,
+        self, spec: NetworkSpec, channels: int, size: tuple[int, int], *, dense: bool = False
     ) -> None:
         super().__init__(channels, size)
+        inner_channels = spec.inner_channels(channels, dense=dense)
+        kernel_size = 1 if dense else spec.kernel_size
         conv: SpectralNormConv2d | nn.Conv2d
-        if norm == "spectral":
+        if spec.norm == "spectral":
             conv = SpectralNormConv2d(
                 channels,
                 inner_channels,
                 kernel_size,
                 size=size,
-                coeff=math.sqrt(coeff),
+                coeff=math.sqrt(spec.coeff),
                 orthonormal=kernel_size == 1,
             )
         else:
@@ -114,40 +105,14 @@ class PotentialBlock(InvertibleBlock):
         assert conv.bias is not None
         nn.init.zeros_(conv.bias)
         self.conv = conv
-        self.activation = ACTIVATIONS[activation]()
-        self.dropout = nn.Dropout(dropout) if dropout > 0 else None
+        self.activation = ACTIVATIONS[spec.activation]()
+        self.dropout = nn.Dropout(spec.dropout) if spec.dropout > 0 else None
 
     @classmethod
     def built(
         cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
     ) -> "PotentialBlock":
-        kernel_size = 3 if spec.patch == 0 else 1
-        return cls._of(spec, channels, size, kernel_size, spec.bottleneck)
-
-    @classmethod
-    def dense(cls, spec: NetworkSpec, channels: int) -> "PotentialBlock":
-        """A block of maps of one pixel."""
-        return cls._of(spec, channels, (1, 1), 1, spec.dense_bottleneck or spec.bottleneck)
-
-    @classmethod
-    def _of(
-        cls,
-        spec: NetworkSpec,
-        channels: int,
-        size: tuple[int, int],
-        kernel_size: int,
-        bottleneck: int,
-    ) -> "PotentialBlock":
-        return cls(
-            channels,
-            size,
-            inner_channels=max(1, channels // bottleneck),
-            kernel_size=kernel_size,
-            norm=spec.norm,
-            activation=spec.activation,
-            coeff=spec.coeff,
-            dropout=spec.dropout,
-        )
+        return cls(spec, channels, size)
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
         weight = self._weight() if weights is None else weights.get(self.conv, self.conv.weight)
@@ -197,9 +162,7 @@ class PotentialBlock(InvertibleBlock):
         layer = Layer(name, self.in_shape[1:], weight, None, None, is_finite)
         return PotentialReading(path, (layer,), factor)
 
-    def scale_layers(
-        self, bound: BlockBound, layers: Sequence[LayerBound], coeff: float, n_round: int
-    ) -> bool:
+    def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
         """W, for a bound of coeff on Lip(g)."""
         (layer,) = layers
         if layer.upper_bound <= math.sqrt(coeff):
@@ -208,13 +171,10 @@ class PotentialBlock(InvertibleBlock):
         return True
 
     def scale_block(
-        self, bound: BlockBound, layers: Sequence[LayerBound], lipschitz: float, n_round: int
-    ) -> bool:
-        if bound.upper_bound <= lipschitz:
-            return False
+        self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
+    ) -> None:
         (layer,) = layers
-        self._scale(layer, math.sqrt(lipschitz / bound.upper_bound), n_round)
-        return True
+        self._scale(layer, math.sqrt(factor), n_round)
 
     def _scale(self, layer: LayerBound, factor: float, n_round: int) -> None:
         """W and its bias: with ReLU, g is then g times the factor's square."""
@@ -223,6 +183,6 @@ class PotentialBlock(InvertibleBlock):
             self.conv.bias.mul_(by)
 
     def _weight(self) -> Tensor:
-        """That which W has now."""
+        """The kernel of W that the forward pass uses."""
         conv = self.conv
         return conv.effective_weight() if isinstance(conv, SpectralNormConv2d) else conv.weight

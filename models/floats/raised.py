@@ -9,7 +9,7 @@ processor the same proof may be a few of its last bits higher, and must still be
 SEARCH_ROOM = 1e-4
 """Relative margin by which a certificate widens bounds that come from a search: with other last
 bits the search ends elsewhere, and may prove a little less."""
-# The factor of a bound, so that it holds as printed.
+# The factor by which a bound is widened.
 UP = 1 + ROOM
 LEAST_EXPONENT = -1000
 """Exponent of two: bounds below it are close to what float64 rounds to zero, and are raised to

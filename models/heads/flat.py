@@ -1,6 +1,7 @@
 """A linear head on all features, whose slope is known while it is trained."""
 
 import math
+from functools import partial
 
 import torch
 import torch.nn.functional as F
@@ -9,6 +10,7 @@ from torch.optim.adam import adam
 
 from models.heads.head import Loss
 from models.heads.linear_last import LinearLast, last_layer
+from models.heads.radius_loss import pair_distances
 from models.isometries import Shape
 from models.norms.rounding import Running
 from models.spec import NetworkSpec
@@ -21,8 +23,7 @@ _BATCH_SIZE, _N_STEPS, _LR = 1_000, 300, 0.03
 class FlatHead(LinearLast):
     """head="lipschitz"."""
 
-    pool = nn.Flatten
-    fits_labels = True
+    ending = (nn.Flatten, nn.Linear)
 
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         n_features = math.prod(shape)
@@ -64,7 +65,7 @@ class FlatHead(LinearLast):
             weight, bias = (parameter.requires_grad_() for parameter in parameters)
             with torch.enable_grad():
                 logits = F.linear(features[batch], weight * unit, bias)
-                mean = loss(weight * unit, logits, labels[batch])
+                mean = loss(partial(pair_distances, weight * unit), logits, labels[batch])
             gradients = torch.autograd.grad(mean, parameters)
             parameters = [parameter.detach() for parameter in parameters]
             adam(
@@ -86,6 +87,9 @@ class FlatHead(LinearLast):
         with torch.no_grad():
             head.weight.copy_(parameters[0] * unit)
             head.bias.copy_(parameters[1])
+
+    def slopes(self, classifier: nn.Sequential) -> Tensor:
+        return pair_distances(last_layer(classifier).weight)
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
         """The weight: a step then changes logits by as much, whatever the number of features."""

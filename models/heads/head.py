@@ -10,25 +10,26 @@ from models.isometries import Shape
 from models.norms.rounding import Running
 from models.spec import NetworkSpec
 
-Loss = Callable[[Tensor, Tensor, Tensor], Tensor]
-"""A function of the weight (K, D) of the last layer, logits (B, K) in float32 and labels (B,): the
-mean over the images."""
+Loss = Callable[[Callable[[], Tensor], Tensor, Tensor], Tensor]
+"""The mean over images of a loss, as a function of what gives a head's `slopes` (K, K), logits
+(B, K) in float32 and labels (B,)."""
 
 
 class Head(ABC):
     """A kind of classifier. A classifier is an nn.Sequential from features (B, C, H, W) to logits
-    (B, K); its kind is recognized by its modules, and has no state."""
+    (B, K); a kind has no state."""
 
-    fits_labels: bool
-    """Whether it can be fitted to labels by the loss that it was trained with."""
+    ending: tuple[type[nn.Module], ...]
+    """The classes of a classifier's last modules, by which its kind is recognized."""
+
+    @property
+    def fits_labels(self) -> bool:
+        """Whether it can be fitted to labels by the loss that it was trained with."""
+        return type(self).fit_to_labels is not Head.fit_to_labels
 
     @abstractmethod
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         """A new classifier of features of a shape."""
-
-    @abstractmethod
-    def takes(self, classifier: nn.Sequential) -> bool:
-        """Whether a classifier has the last modules of this kind."""
 
     @abstractmethod
     def difference_bounds(self, classifier: nn.Sequential, shape: Shape) -> Tensor:
@@ -61,7 +62,14 @@ class Head(ABC):
         that the seed decides. Only where `fits_labels`."""
         raise NotImplementedError(f"a {type(self).__name__} is not fitted to labels")
 
+    def slopes(self, classifier: nn.Sequential) -> Tensor:
+        """(K, K), with gradients: estimates of the Lipschitz constants of z_i - z_j as functions of
+        the features. Only where `fits_labels`."""
+        raise NotImplementedError(
+            f"the slopes of a {type(self).__name__} are not known in training"
+        )
+
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
-        """Parameter -> the standard deviation of its entries at the start, for the parameters that
-        an optimizer with steps of one size should see in that unit."""
+        """Parameter -> unit, its initial standard deviation: for parameters that an optimizer whose
+        steps have a fixed size should see in that unit."""
         return {}

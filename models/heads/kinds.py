@@ -1,5 +1,7 @@
 """The kinds of heads, by the names that a network's `head` has for them."""
 
+from collections.abc import Iterable
+
 from torch import nn
 
 from models.heads.flat import FlatHead
@@ -16,10 +18,12 @@ def head_of(classifier: nn.Module) -> Head:
         kind = type(classifier).__name__
         raise ValueError(f"the classifier must be a Sequential, but is a {kind}")
     for head in HEADS.values():
-        if head.takes(classifier):
+        if tuple(map(type, classifier))[-len(head.ending) :] == head.ending:
             return head
-    last = [type(module).__name__ for module in (None, None, *classifier)][-2:]
-    raise ValueError(
-        "the classifier must end with a GlobalAveragePool or a Flatten, and a Linear, but ends "
-        f"with {', '.join(last)}"
-    )
+    known = " or ".join(_names(head.ending) for head in HEADS.values())
+    last = _names([type(module) for module in classifier][-2:])
+    raise ValueError(f"the classifier must end with {known}, but ends with {last or 'nothing'}")
+
+
+def _names(classes: Iterable[type]) -> str:
+    return ", ".join(kind.__name__ for kind in classes)

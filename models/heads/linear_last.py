@@ -28,28 +28,22 @@ _ROWS = 64
 
 
 class LinearLast(Head):
-    """A kind whose pool is of the class `pool`.
+    """A kind that ends with a pool and a linear layer.
 
     An activation with slopes in [0, 1] acts between two points as a diagonal matrix Q with entries
     in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at most the l2
     norm of the gradient where all entries of all Q are 1:
 
-        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     with the mean over pixels,
-        sqrt(sum_c ((w_ic - w_jc) s_c)^2)             with a channel for each of them.
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     behind the mean over pixels,
+        sqrt(sum_c ((w_ic - w_jc) s_c)^2)             behind a Flatten, with c over its outputs.
     """
-
-    pool: type[nn.Module]
-
-    def takes(self, classifier: nn.Sequential) -> bool:
-        last = [type(module) for module in classifier._modules.values()][-2:]
-        return last == [self.pool, nn.Linear]
 
     @abstractmethod
     def pooled(
         self, path: str, pool: nn.Module, factors: Tensor, n_pixels: int
     ) -> tuple[Tensor, float]:
-        """(the factors of the pool's outputs, what they are divided by), for factors of channels of
-        so many pixels. Raises ValueError for a pool, at a path, with other settings."""
+        """(the factors of the pool's outputs, a number that divides them all), for the factors of
+        its input channels. Raises ValueError, with the path, for a pool with unknown settings."""
 
     @abstractmethod
     def after_pool(self, pool: nn.Module, before: Running) -> Running:
@@ -110,8 +104,8 @@ class LinearLast(Head):
     def fit_to_logits(
         self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
     ) -> None:
-        """Ridge regression of the differences in float64 for the last layer. Weights that the
-        features do not determine stay."""
+        """The last layer is fitted to what the logits lack, by ridge regression in float64. Weights
+        that the features do not determine stay."""
         before_last, last = classifier[:-1], last_layer(classifier)
         inputs = torch.cat([before_last(batch) for batch in features]).double()
         missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()

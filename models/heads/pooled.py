@@ -24,8 +24,7 @@ class GlobalAveragePool(nn.Module):
 class PooledHead(LinearLast):
     """head="batch_norm"."""
 
-    pool = GlobalAveragePool
-    fits_labels = False
+    ending = (GlobalAveragePool, nn.Linear)
 
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         channels, _, _ = shape

@@ -1,6 +1,7 @@
-"""The loss on proven radii, for logits that are linear in the features."""
+"""The loss on proven radii, for a head whose slopes are known while it is trained."""
 
 import math
+from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
@@ -20,10 +21,10 @@ def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Los
         if value is not None and not value > 0:
             raise ValueError(f"{name} > 0 must hold, but got {value}")
     if margin is None:
-        return lambda weight, logits, labels: F.cross_entropy(logits, labels)
+        return lambda slopes, logits, labels: F.cross_entropy(logits, labels)
 
-    def loss(weight: Tensor, logits: Tensor, labels: Tensor) -> Tensor:
-        of_pairs = radii(logits, labels, pair_distances(weight), lipschitz)
+    def loss(slopes: Callable[[], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        of_pairs = radii(logits, labels, slopes(), lipschitz)
         return margin_loss(of_pairs, margin, temperature)
 
     return loss
@@ -38,17 +39,17 @@ def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
     return temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1).mean()
 
 
-def radii(logits: Tensor, labels: Tensor, distances: Tensor, lipschitz: float) -> Tensor:
+def radii(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:
     """(B, K): how far an image can move before class j has the label's logit, l2, in pixels of
     [0, 1], negative where it has already; infinite for the label itself. In real arithmetic, for
-    features of that Lipschitz constant and `pair_distances`."""
+    features of that Lipschitz constant and a head's `slopes`."""
     of_label = labels.unsqueeze(1)
-    margins = (logits.gather(1, of_label) - logits) / (lipschitz * distances[labels])
+    margins = (logits.gather(1, of_label) - logits) / (lipschitz * slopes[labels])
     return margins.scatter(1, of_label, math.inf)
 
 
 def pair_distances(weight: Tensor) -> Tensor:
-    """(K, K): Lip(z_i - z_j) of logits by the features, for a head="lipschitz" with this weight."""
+    """(K, K): Lip(z_i - z_j) of logits by the features, for a linear head with a weight (K, D)."""
     squared = (weight.unsqueeze(1) - weight).square().sum(dim=2)
     # The root has no slope at 0, where a class meets itself.
     return squared.clamp(min=1e-20).sqrt()

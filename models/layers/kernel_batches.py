@@ -12,8 +12,8 @@ _LARGE = 2**16
 
 
 def stacked(kernels: Sequence[Tensor]) -> Tensor:
-    """(c_out, c_in, k, k) each -> (L, c_out, k, k, c_in), contiguous; of one channels_last kernel a
-    view."""
+    """(c_out, c_in, k, k) each -> (L, c_out, k, k, c_in), contiguous; a view if it is one kernel in
+    channels_last."""
     return as_batch([kernel.permute(0, 2, 3, 1) for kernel in kernels]).contiguous()
 
 

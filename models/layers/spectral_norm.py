@@ -22,15 +22,13 @@ from models.layers.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
 _N_INITIAL_ITERATIONS = 10
-
-
 # The least sigma / coeff for rows that stay orthonormal. Only a kernel of zeros is below it.
 _LEAST_RATIO = 1e-6
 
 
 class SpectralNormConv2d(nn.Module):
-    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias. Where the rows
-    of W are to stay orthonormal, which none of more than 1 can be, it is W * coeff / sigma.
+    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias. With
+    orthonormal rows the weight is W * coeff / sigma, so that coeff may exceed their norm, 1.
 
     sigma is a lower estimate of the spectral norm of W, so the norm of the effective weight may
     exceed coeff: `certify` says by how much it can.
@@ -114,7 +112,7 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
 
     Layers of one shape and one target are one batch, forward and backward. On a CPU each weight is
     the same, bit for bit, as that of its layer alone. On a GPU the order of a sum may follow the
-    size of the batch: `models.proofs.projection.deployed` fixes the weights.
+    size of the batch; `models.deployed` fixes the weights.
     """
     return map_kernels(
         _normalized,

@@ -1,6 +1,6 @@
 """The classifier of a network, adapted to features that have changed."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 import torch
@@ -9,47 +9,18 @@ from torch import Tensor, nn
 from models.arguments import check_kind
 from models.heads.head import Loss
 from models.heads.pooled import batch_norm_of, set_statistics
-from models.maps import check_not_empty, checked_labels
+from models.maps import check_not_empty
 from models.network.iresnet import IResNet
-
-
-def labels_for(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor) -> Tensor:
-    """Labels int64 (N,) of all images of some batches. Raises TypeError or ValueError unless the
-    classifier can be fitted to them."""
-    if not model.head.fits_labels:
-        raise ValueError('labels must be left out without head="lipschitz", but were given')
-    if not batches:
-        raise ValueError("labels must be left out without images, but were given")
-    return checked_labels(labels, sum(map(len, batches)), model.n_classes)
-
-
-@torch.no_grad()
-def fit_to_logits(projected: IResNet, model: IResNet, batches: Sequence[Tensor]) -> None:
-    """Fit the classifier of a projected network, in place, to a model's logits of images."""
-    with in_eval_mode(model):
-        logits = [model(batch) for batch in batches]
-    with in_eval_mode(projected):
-        features = [projected.features(batch) for batch in batches]
-        projected.head.fit_to_logits(projected.classifier, features, logits)
 
 
 @torch.no_grad()
 def fit_to_labels(
-    model: IResNet, batches: Sequence[Tensor], labels: Tensor, loss: Loss, seed: int
+    model: IResNet, batches: Iterable[Tensor], labels: Tensor, loss: Loss, seed: int
 ) -> None:
     """Fit the classifier of a network, in place, to labels int64 (N,) of batches of images."""
     with in_eval_mode(model):
         features = torch.cat([model.features(batch) for batch in batches])
     model.head.fit_to_labels(model.classifier, features, labels, loss, seed)
-
-
-def check_fitted(model: IResNet) -> None:
-    """Raise ValueError unless all numbers of a classifier are finite."""
-    if not all(tensor.isfinite().all() for tensor in model.classifier.state_dict().values()):
-        raise ValueError(
-            "images must give the classifier finite weights and statistics, but some are not: no "
-            "batch may be empty, and all pixels, features and logits must be finite"
-        )
 
 
 @torch.no_grad()

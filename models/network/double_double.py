@@ -72,7 +72,7 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
         bias = layer.bias.view(1, -1, 1, 1).expand_as(rounded)
         total = add(total, (bias, zero))
         of_bias = layer.bias.abs().amax()
-    # Entry by entry: of sums of so many products, and of the sums above.
+    # The error of an entry: of sums of so many products, and of the sums above.
     of_weight, of_rest = (w.abs().sum(dim=(1, 2, 3)).amax() for w in (layer.weight, w3))
     largest, left = (part.abs().flatten(1).amax(dim=1) for part in (x[0], x3))
     off = (n_terms + 4) * _UNIT * (left * of_weight + largest * of_rest)
@@ -81,8 +81,8 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
 
 
 def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Three summands of each sample of x (B, ...): two of whole multiples, of at most so many bits,
-    of one power of two each, and what is left."""
+    """Each sample of x (B, ...) as a sum of three: two whose entries are multiples of a power of
+    two, with at most n_bits bits, and the rest."""
     largest = x.abs().flatten(1).amax(dim=1)
     # frexp gives 0 and numbers that are not finite the exponent 0.
     exponent = torch.frexp(largest).exponent.view(-1, *[1] * (x.dim() - 1))

@@ -26,20 +26,17 @@ _STEP_RTOL = 1e-6
 def error_bounds(
     body: Sequence[nn.Module], z: Tensor, iterates: Iterable[Tensor], bounds: Sequence[BlockBound]
 ) -> tuple[Tensor, Tensor]:
-    """Two proven bounds, float64, l2, rounding included: (T, B), of the distances of `iterates`
-    from the exact preimages of z under the T blocks from each one on; and (B,), of the distance of
-    the last of them from the image of which z are the features, as the network computed them.
-    Infinite where a block is not proven to be invertible; and the second one where products may
-    have been computed in less than the precision of z (`models.floats.torch_modes`).
+    """The `error_bound` (T, B) and the `image_error_bound` (B,) of `IResNet.inverse`: proven,
+    float64, l2, rounding included. Infinite where a block is not proven to be invertible; and the
+    second one where products may have been computed in less than the precision of z.
 
     The blocks are inverted once more in float64, and with ReLU refined by Newton steps in
-    double-double arithmetic. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t and the
-    bounds c_t of the blocks' inverses, they are off the exact preimages by at most
-    e_t = c_t (e_{t+1} + ||r_t||). In float64 alone that is far above the error of deep networks: it
-    grows by the product of the c_t.
+    double-double arithmetic: in float64 alone, the bound of a deep network would be far above its
+    error. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t, and the bounds c_t of the
+    inverses of the blocks, the exact preimages are within e_t = c_t (e_{t+1} + ||r_t||).
 
-    The forward pass rounded at its own values, each within some d_t of x_t. What a block rounds
-    there is at most p_t + q_t d_t, by a running error analysis around x_t. So d_t is at most
+    The values of the forward pass are within some distance d_t of x_t. A running error analysis
+    around x_t bounds the rounding of a block there by p_t + q_t d_t. So d_t is at most
     c_t (d_{t+1} + ||r_t|| + p_t + q_t d_t), which bounds it where c_t q_t < 1.
 
     Args:
@@ -98,9 +95,9 @@ def _off_the_pass(
     inverse_lipschitz: float,
     without: Tensor,
 ) -> Tensor:
-    """Bound (B,), float64, l2, of how far x is off the value that the forward pass had ahead of a
-    block, for a pass in `dtype` by a g in plain modules. `without` (B,) is what it would be if the
-    block did not round."""
+    """Bound (B,), float64, l2, of the distance of x from the value that a forward pass in `dtype`
+    had ahead of a block, whose g is in plain modules; `without` (B,) is the bound for a block that
+    does not round."""
     center = x[0].to(dtype)
     moved = norm_of(x[0] - center.double()) + norm_of(x[1])
     # The rounding at the center, and within a distance from it: its bound is linear in that. The

@@ -42,9 +42,9 @@ def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
 
 
 def refuse_other_network(model: nn.Module, network: type[nn.Module]) -> None:
-    """Refuse a network of which more decides the features than the settings and tensors of its
-    body: the root of the model runs as the class `network` does, and so does every module of the
-    body. This stands before every number that is proven of a network.
+    """Refuse a network unless the settings and tensors of its body alone decide the features: its
+    root runs as the class `network` does, and each module of the body as its own class does. This
+    stands before every number that is proven of a network.
 
     Raises ValueError with the module's path, the rule and what was found.
     """

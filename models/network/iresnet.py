@@ -2,8 +2,7 @@
 
 Behrmann et al., "Invertible Residual Networks": pre-activation bottleneck blocks x + g(x),
 g = W3 k(W2 k(W1 k(x))), invertible downsampling between the stages and zeros appended to the input
-channels (section 3 and appendix A). In their place, or behind them, there may be blocks that move
-no two points apart (`potential_block`), and a classifier of bounded slope.
+channels (section 3 and appendix A). Other kinds of blocks may take their place (`blocks.kinds`).
 """
 
 import copy
@@ -102,8 +101,12 @@ class IResNet(nn.Module):
         shape = channels * edge**2, height // edge, width // edge
         if spec.dense_blocks > 0:
             body.append(Flatten(shape))
-            shape = math.prod(shape), 1, 1
-            body.extend(PotentialBlock.dense(spec, shape[0]) for _ in range(spec.dense_blocks))
+            n_features = math.prod(shape)
+            shape = n_features, 1, 1
+            body.extend(
+                PotentialBlock(spec, n_features, (1, 1), dense=True)
+                for _ in range(spec.dense_blocks)
+            )
         self.body = nn.ModuleList(body)
         self.classifier = HEADS[spec.head].build(spec, shape)
         # The faster layout on the CPU and for half precision on GPUs. Always the same one, since
@@ -168,36 +171,32 @@ class IResNet(nn.Module):
             z: (B, C', H', W'), from `features`. The channels that InjectivePad appended are dropped
                 at the end, so a z outside the image of `features` gives the preimage of a neighbor.
             rtol, atol, max_steps: per block and sample, as in `fixed_point`.
-            certificate: of this network, by `certify`. With it come `error_bound` and
-                `image_error_bound`, at the cost of an inverse in float64; and blocks that are
-                proven to be invertible but not to contract are solved by a method that needs no
-                contraction.
-            bound_error: whether to compute the two bounds where there is a certificate.
-            images: (B, C, H, W), of which z are the features, if at hand: for a smaller
-                `image_error_bound`, with or without a certificate.
+            certificate: of this network, by `certify`. It allows the two error bounds, which cost
+                an inverse in float64, and an inverse of blocks that are proven to be invertible
+                though they do not contract.
+            bound_error: whether to compute the error bounds.
+            images: (B, C, H, W), of which z are the features: for a smaller `image_error_bound`,
+                with or without a certificate.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
             order of the forward pass. Each block starts from the last iterate of the block behind
-            it, converged or not. So last_iterate also shows how far off an inverse without
+            it, converged or not, so that last_iterate shows how far off an inverse without
             convergence is (the first two columns of the paper's Table 1).
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
-            preimage of z under the blocks from t on; [0] concerns the exact preimage of z itself.
-            It says nothing of the rounding that made z: image_error_bound, (B,), does, and bounds
-            the distance of last_iterate from the image x with z = features(x), computed by this
-            network in the precision of z, without autocast and with products in full; it is
-            infinite where torch may compute float32 products in TF32 or bfloat16. If `images` are
-            given it is their distance, rounded up. Both are proven, rounding included; see
-            `models.network.error_bound`.
+            preimage of z under the blocks from t on. image_error_bound, (B,), bounds the distance
+            of last_iterate from the image whose features z are, so it counts that they were rounded
+            (in the precision of z; infinite where torch may compute float32 products in TF32 or
+            bfloat16). With `images` it is the distance from these, rounded up. Both are proven,
+            rounding included; see `models.network.error_bound`.
 
         Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where the network is no
-                function of one sample, or with a certificate: call eval() first.
-            TypeError: if z or images are no Tensor, or the certificate is something else.
-            ValueError: if the certificate is of another network, or `certify` would refuse this
-                one, or torch flushes denormal numbers to zero; or if z has not the features' shape
-                or not the dtype and device of the weights, or images not the shape of the solution.
+            RuntimeError: in training mode with dropout, BatchNorm or a certificate.
+            TypeError: if z, images or the certificate is something else.
+            ValueError: if the certificate is of another network, `certify` would refuse this one,
+                or torch flushes denormal numbers to zero; or if z has not the features' shape or
+                not the dtype and device of the weights, or images not the shape of the solution.
         """
         check_kind("z", z, Tensor)
         weight = next(self.parameters(), None)

@@ -45,7 +45,7 @@ class Multipliers:
         return Multipliers(*parts)
 
     def where(self, chosen: Tensor, others: "Multipliers") -> "Multipliers":
-        """These for the blocks that are chosen, bool (L,), the others elsewhere."""
+        """These multipliers for the chosen blocks, bool (L,), and the others for the rest."""
         chosen = chosen.unsqueeze(1)
         return Multipliers(
             torch.where(chosen, self.of_rows, others.of_rows),
@@ -54,7 +54,7 @@ class Multipliers:
 
     @property
     def column_factors(self) -> Tensor:
-        """(L, 2, c): of the columns in B1, for W1's rows and for W3^H's."""
+        """(L, 2, c): the factors of the columns of W1 and of W3^H in B1."""
         half = (0.5 * self.of_columns).exp()
         return torch.stack([(half + 1 / half) / 2, half], dim=1)
 
@@ -274,8 +274,8 @@ def slope_of_log_det(form: Form, inverse: Tensor) -> Tensor:
 
 
 def smallest_k(fixed: Tensor, slope: Tensor) -> Tensor:
-    """(...) the smallest k at which fixed - slope / k, (..., n, n), is positive semidefinite, up to
-    rounding, or something <= 0; infinite where there is none."""
+    """(...) the smallest k > 0 for which fixed - slope / k, (..., n, n), is positive semidefinite,
+    up to rounding; infinite if it is for no k, and <= 0 if it is for all."""
     root, failed = torch.linalg.cholesky_ex(fixed)
     is_possible = (failed == 0)[..., None, None]
     root = torch.where(is_possible, root, torch.eye(root.shape[-1], dtype=root.dtype))

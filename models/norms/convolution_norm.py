@@ -114,12 +114,11 @@ def _matrix_norms(matrix: Tensor) -> Tensor:
 def _smallest_grid(
     symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
 ) -> tuple[Tensor, Tensor]:
-    """(squared norms (L,) of circular convolutions on the torus, the smallest over shifted grids,
-    float64; which of the shifts each is of, int64 (L,)).
+    """(the squared norm of each circular convolution on the torus, on the shifted grid where it is
+    smallest, float64 (L,); the index of that shift, int64 (L,)).
 
-    With the one shift (0, 0) it is that of the kernel's DFT with H + r by W + r points: an upper
-    bound for the zero-padded convolution. The bound is computed anew, in float64, on the grid that
-    is chosen here. So nothing proven rests on the single precision that makes the choice fast.
+    Each is an upper bound for the zero-padded convolution. It only chooses the grid: the bound is
+    computed anew there, in float64, so that nothing proven rests on the single precision here.
     """
     squared = symbols.lags.new_full((symbols.n_layers,), math.inf)
     which = torch.zeros_like(squared, dtype=torch.int64)
@@ -139,7 +138,7 @@ def _smallest_grid(
 
 
 def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor) -> Tensor:
-    """(L,) the largest eigenvalues of the Gram symbols of `layers`, each >= at_least (L,).
+    """(L,) the largest eigenvalue of the Gram symbols of each of `layers`, known to be at_least.
 
     A Cholesky factorization of level - G that succeeds proves that G has none above the level, up
     to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a level that

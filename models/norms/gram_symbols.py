@@ -27,9 +27,8 @@ def gram_rounding(weight: Tensor) -> Tensor:
     (L, c_small, c_large, k_h, k_w): of dense ones, and of symbols at every frequency.
 
     Sums of n products are good to n 2^-53 times the sum of their absolute values, in any order
-    (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). These are at most those of the
-    absolute kernels, whose operator has at most the norm of the sum over its taps. It covers what
-    cancels.
+    (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). Those sums are bounded by the
+    kernels of absolute values, whose operators have at most the norm of the sum over their taps.
     """
     _, _, c_large, k_h, k_w = weight.shape
     # The lags, of which there are fewer than 2 k_h k_w, and the angles, each at most 2 pi times

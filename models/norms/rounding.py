@@ -37,13 +37,13 @@ _SCHUR_ROOM = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Running:
-    """A step of the pass on B samples, each for all inputs in a ball around it.
+    """A forward pass after some layers, on B samples and all inputs in a ball around each.
 
     Attributes:
         value: float32 or float64 (B, ...), as computed at the sample.
         spread: float64 (B,), bound of the l2 distance between the exact values at the sample and at
-            any other in the ball.
-        error: float64 (B,), bound of the rounding up to here, l2, at any in the ball.
+            any other input in the ball.
+        error: float64 (B,), bound of the rounding up to here, l2, at any input in the ball.
     """
 
     value: Tensor
@@ -52,11 +52,12 @@ class Running:
 
     @property
     def off(self) -> Tensor:
-        """(B,): bound of the distance of the computed values at any in the ball from this."""
+        """(B,): bound of the distance between `value` and what is computed for any other input in
+        the ball."""
         return self.spread + 2 * self.error
 
     def as_input(self) -> "Running":
-        """The same, as what is given: the rounding before it is part of how far it is off."""
+        """The same as an input: the rounding so far becomes part of the ball."""
         return Running(self.value, self.off, torch.zeros_like(self.error))
 
 
@@ -130,8 +131,8 @@ def after_sums(
     before: Running, value: Tensor, size: Tensor, lipschitz: float | Tensor, n_terms: int
 ) -> Running:
     """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
-    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. With
-    columns (B, 1) in `before`, they are of each output (B, K), and `lipschitz` is (1, K)."""
+    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. If
+    `before` has columns (B, 1), all others are for each output: (B, K), and `lipschitz` (1, K)."""
     unit, underflow = UNITS[before.value.dtype]
     size = size + lipschitz * before.off
     rounding = n_terms * unit / (1 - n_terms * unit) * size + underflow

@@ -1,13 +1,13 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
-A layer's bound is that of its zero-padded convolution (`norms.convolution_norm`). From the numbers
-of its layers each kind of block proves bounds of g, of the block itself and of its inverse. The
-products of the latter two over the blocks are the network's.
+Each layer is bounded as a zero-padded convolution (`norms.convolution_norm`). From its layers each
+kind of block proves bounds of g, of the block itself and of its inverse. The products of the latter
+two over the blocks are the network's.
 
-All bounds are l2 to l2, in float64. The effective weights are computed on the model's device, since
-the last bits of sigma may differ on another one. Everything after that runs on the CPU: so the
-proof of given weights does not depend on the device, and CUDA's eigensolvers do not take batches of
-every size. The bounds are statements in real arithmetic, without the rounding of the forward pass.
+All bounds are l2 to l2, in float64, and in real arithmetic, without the rounding of the forward
+pass. The effective weights are computed on the model's device, since the last bits of sigma
+may differ on another one. Everything after that runs on the CPU: so the proof of given weights does
+not depend on the device, and CUDA's eigensolvers do not take batches of every size.
 """
 
 import math
@@ -42,11 +42,10 @@ def certify(
 
     Args:
         model: in any mode; the bounds are of eval mode unless stated otherwise.
-        effort: "full" looks for small bounds of the blocks, which a study stores and `project`
-            promises; "fast" takes less time and gives larger ones, which are as true.
-        search_room: >= 0, relative: by how much bounds of blocks that come from a search are
-            widened beyond what was proven here, so that another processor can prove them too; with
-            0 they are what is proven here.
+        effort: "full" searches for small bounds of the blocks, as a study and `project` do; "fast"
+            takes less time and gives larger bounds, which are as true.
+        search_room: >= 0, relative: by how much bounds that come from a search are widened beyond
+            what was proven here, so that another processor can prove them too.
 
     Raises:
         TypeError: if search_room is no number.
@@ -147,7 +146,7 @@ def _features_shape(model: IResNet) -> Shape:
 
 
 def _logits(model: IResNet, shape: Shape) -> tuple[tuple[tuple[float, ...], ...], str | None]:
-    """(the bounds of the differences of logits by features of a shape, why there are none)."""
+    """(the bounds of the differences of logits by features of a shape, or the reason for none)."""
     try:
         head = head_of(model.classifier)
         refuse_more(model.classifier, "classifier", model.training)

@@ -114,7 +114,7 @@ def _image(block: InvertibleBlock, x: Tensor) -> Tensor:
 def _pairs(
     block: InvertibleBlock, images: Tensor, points: Tensor, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield pairs of maps, each (n, C, H, W) twice: of images and points around them."""
+    """Yield n pairs at a time, as two maps (n, C, H, W): of images, and of points around them."""
     yield images, images.roll(1, dims=0)
     masks = _masks(images[0], generator)
     bases = points[torch.arange(len(masks), device=points.device) % len(points)]

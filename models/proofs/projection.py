@@ -1,28 +1,24 @@
 """Networks with a smaller bound, made of a trained one without training.
 
 Blocks are scaled by what is proven of them, so the certificate holds by construction. The features
-change, so the classifier is adapted (`network.classifier`). The proof of the body says nothing of
-it.
+change, so the classifier is fitted to them. The proof of the body says nothing of it.
 """
 
 import copy
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
 
 from models.arguments import check_kind, count, number
+from models.heads.head import Loss
+from models.heads.kinds import HEADS
 from models.heads.radius_loss import TEMPERATURE, head_loss
 from models.layers.spectral_norm import SpectralNormConv2d
+from models.maps import checked_labels
 from models.network.certificate import Certificate
-from models.network.classifier import (
-    as_batches,
-    check_fitted,
-    fit_to_labels,
-    fit_to_logits,
-    labels_for,
-)
+from models.network.classifier import as_batches, in_eval_mode
 from models.network.iresnet import IResNet
 from models.proofs.certification import certify, with_classifier
 
@@ -45,28 +41,26 @@ def project(
     """Scale layers, in place, until the proven bounds are small enough.
 
     Layers that need no scaling stay as they are, and so do the biases of bottlenecks. A scaled
-    layer's weight becomes
-    its effective weight, and its target, for further training, at most its new bound. If an error
-    is raised, the model is unchanged.
+    layer's weight becomes its effective weight, and its target for further training becomes at most
+    its new bound. If an error is raised, the model is unchanged.
 
     Args:
         model: with norm="spectral" or "none"; its mode stays as it is.
-        coeff: the largest bound of each layer's Lipschitz constant, l2 to l2, in (0, 1); the
-            paper's sense of c; for a potential block that of Lip(g). Every layer above it is
-            scaled.
+        coeff: the largest bound of each layer, l2 to l2, in (0, 1): the paper's c; in a potential
+            block the largest bound of Lip(g). Every layer above it is scaled.
         images: training images, (B, C, H, W) or batches of such, without labels. They are read once
             and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm, if
             it has one, become their averages, and its last layer is fitted to the logits that they
             had. With None both stay, and the accuracy usually falls far.
-        lipschitz: in place of coeff the largest bound of each residual block's Lip(g), l2 to l2, in
-            (0, 1), by `certify`. Of a block above it the last convolution alone is scaled.
+        lipschitz: in place of coeff, the largest bound of Lip(g) of each residual block, l2 to l2,
+            in (0, 1). In a block above it the last convolution alone is scaled.
         certificate: of the model as given, if at hand: by `certify` with effort="full".
-        labels: int64 (B,), of all images in order. With them a linear classifier, of
-            head="lipschitz", is not fitted to its former logits, which makes its slope as much
-            larger as features get smaller, but to the labels: what the ladder of a study does.
-        margin: > 0, of the loss of that fit, l2, in pixels of [0, 1]: by how much the proven radii
-            fall short of it, softly, for images that are pixels plus an offset. None takes the
-            cross entropy.
+        labels: int64 (B,), of all images in order. With them, a head="lipschitz" is fitted to the
+            labels, as the ladder of a study does. Fitted to its former logits, its slope would grow
+            by as much as the features shrink.
+        margin: > 0, l2, in pixels of [0, 1], for images that are pixels plus an offset: the fit to
+            labels minimizes by how much the proven radii fall short of it. None takes the cross
+            entropy.
         temperature: > 0, in pixels of [0, 1]: how far from the margin radii still count.
         seed: of the batches of that fit.
 
@@ -76,11 +70,11 @@ def project(
     Raises:
         TypeError: if an argument is of another kind.
         ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
-            for the weights' precision, a weight is not finite, the certificate is of other weights
-            or of less effort, or the residual blocks hold a BatchNorm, whose factor follows the
-            data; if a block of another author defines no `scale`, or its bound does not follow it
-            (BlockError); if images is empty, the classifier is that of no `head`, labels are not
-            one for each image or of another head, or what is fitted is not finite.
+            for the weights' precision; if a weight is not finite, the certificate is of other
+            weights or of less effort, or blocks hold a BatchNorm, whose factor follows the data; if
+            a block of another author defines no `scale`, or its bound does not follow it
+            (BlockError); if images is empty, the head is unknown, labels are not one for each image
+            or the head takes none, or what is fitted is not finite.
         RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
     """
     check_kind("model", model, IResNet)
@@ -105,7 +99,7 @@ def project(
         # Fail before the certificate, which takes long.
         model.head.check_fittable(model.classifier)
     if labels is not None:
-        labels = labels_for(model, batches, labels)
+        labels = _labels_for(model, batches, labels)
         seed = count("seed", seed, 0)
         margin = None if margin is None else number("margin", margin)
         temperature = number("temperature", temperature)
@@ -131,15 +125,46 @@ def project(
         )
     if n_round > 0:
         if batches is not None:
-            if labels is None:
-                fit_to_logits(projected, model, batches)
-            else:
-                loss = head_loss(margin, temperature, certificate.features_lipschitz_upper_bound)
-                fit_to_labels(projected, batches, labels, loss, seed)
-            check_fitted(projected)
+            of_body = certificate.features_lipschitz_upper_bound
+            loss = None if labels is None else head_loss(margin, temperature, of_body)
+            _fit(projected, model, batches, labels, loss, seed)
             certificate = with_classifier(certificate, projected)
         _assign(model, projected)
     return certificate
+
+
+def _labels_for(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor) -> Tensor:
+    """Labels as int64 (N,), checked: those of all images of some batches."""
+    if not model.head.fits_labels:
+        able = " or ".join(f'head="{name}"' for name, head in HEADS.items() if head.fits_labels)
+        raise ValueError(f"labels must be left out without {able}, but were given")
+    if not batches:
+        raise ValueError("labels must be left out without images, but were given")
+    return checked_labels(labels, sum(map(len, batches)), model.n_classes)
+
+
+def _fit(
+    projected: IResNet,
+    model: IResNet,
+    batches: Sequence[Tensor],
+    labels: Tensor | None,
+    loss: Loss | None,
+    seed: int,
+) -> None:
+    """Fit the classifier of a projected network, in place, to labels int64 (N,) of images; without
+    labels and a loss to the logits of the model that it was made from."""
+    head, classifier = projected.head, projected.classifier
+    with in_eval_mode(model), in_eval_mode(projected):
+        features = [projected.features(batch) for batch in batches]
+        if labels is None or loss is None:
+            head.fit_to_logits(classifier, features, [model(batch) for batch in batches])
+        else:
+            head.fit_to_labels(classifier, torch.cat(features), labels, loss, seed)
+    if not all(tensor.isfinite().all() for tensor in classifier.state_dict().values()):
+        raise ValueError(
+            "images must give the classifier finite weights and statistics, but some are not: no "
+            "batch may be empty, and all pixels, features and logits must be finite"
+        )
 
 
 def _assign(model: IResNet, projected: IResNet) -> None:
@@ -158,11 +183,14 @@ def _assign(model: IResNet, projected: IResNet) -> None:
 def _scale(
     model: IResNet, certificate: Certificate, target: float, n_round: int, *, by_layer: bool
 ) -> bool:
-    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target;
-    whether there were any."""
+    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target.
+    Returns whether there were any."""
     is_scaled = False
     for block, bound in zip(model.blocks, certificate.blocks, strict=True):
         layers = [x for x in certificate.layers if x.name.startswith(f"{bound.name}.")]
-        scale = block.scale_layers if by_layer else block.scale_block
-        is_scaled |= scale(bound, layers, target, n_round)
+        if by_layer:
+            is_scaled |= block.scale_layers(layers, target, n_round)
+        elif bound.upper_bound > target:
+            block.scale_block(bound, layers, target / bound.upper_bound, n_round)
+            is_scaled = True
     return is_scaled

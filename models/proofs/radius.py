@@ -1,9 +1,7 @@
 """How far an image can move before the answer of the network changes: a proven radius.
 
 The network runs in float32 or float64, and its rounding differs from image to image. So a radius
-counts the rounding of the pass on every image within it. Beside the value at the image it carries a
-bound of the distance to the value at another image, and a bound of the rounding; see
-`norms.rounding`.
+counts the rounding of the pass on every image within it (`norms.rounding`).
 """
 
 import math
@@ -37,12 +35,12 @@ def certified_radius(
     scale: float = 1.0,
 ) -> Tensor:
     """Proven radii (B,), float64, l2, in pixels of [0, 1]: for every image within it, the network's
-    largest logit is that of the label alone. No radius is proven where it is negative
-    or zero: the answer is wrong, or right by less than rounding. None is larger than the diameter
-    of the box of all images.
+    largest logit is that of the label alone. Where it is negative or zero nothing is proven: the
+    answer is wrong, or right by less than rounding. None is larger than the diameter of the box of
+    all images.
 
-    Every other class j is looked at: the margin z_y - z_j, less twice the rounding, which is that
-    at the image and that at the other one, over the bound of Lip(z_y - z_j) by pixels.
+    It is the smallest over the other classes j of the margin z_y - z_j, less the rounding at the
+    image and at the other one, divided by the bound of Lip(z_y - z_j) by pixels.
 
     Args:
         model: in eval mode.
@@ -54,10 +52,8 @@ def certified_radius(
         scale: > 0, finite, the largest of these factors.
 
     It is proven of answers that are computed as they are here: without autocast, and in float32
-    with products in full, which torch calls "ieee". TF32, which is torch's default for convolutions
-    on GPUs, and bfloat16, which `torch.set_float32_matmul_precision("medium")` allows on some CPUs,
-    round by far more; where they are allowed, radii of float32 images are refused. In float64 no
-    setting matters.
+    with products in full, which torch calls "ieee". TF32, torch's default for convolutions on GPUs,
+    and bfloat16 round by far more (`floats.torch_modes`). In float64 no setting matters.
 
     Raises:
         TypeError: if an argument is of another kind.
@@ -108,8 +104,7 @@ def radius_without_rounding(
     logits: Tensor, labels: Tensor, certificate: Certificate, *, scale: float = 1.0
 ) -> Tensor:
     """What `certified_radius` would give (B,), float64, if the logits (B, K) had been computed in
-    exact arithmetic. It proves nothing of a network that rounds: the difference from
-    `certified_radius` says what rounding costs.
+    exact arithmetic: no proof of a network that rounds, but the difference is what rounding costs.
 
     Args:
         logits: float32 or float64, of the network of the certificate.

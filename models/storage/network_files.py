@@ -26,7 +26,7 @@ NETWORK = "network.json"
 """Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
 dtype in which its answers are proven."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of its state_dict(), or of its base's."""
+"""The tensors of the network's state_dict(), or of the state_dict() of its base."""
 CHANGES = "changes.safetensors"
 """For a network with a base: the tensors that are neither equal to the base's nor scaled ones."""
 _FACTORS = "factors"
@@ -39,8 +39,6 @@ _COUNTS = [name for name, kind in get_type_hints(NetworkSpec).items() if kind is
 _FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
-# At least: a weight and a bias.
-_TENSORS_OF_A_BLOCK = 2
 
 
 def write_network(
@@ -78,7 +76,7 @@ def write_network(
     architecture = {**description["architecture"], "classifier_eps": model.classifier_eps}
     content = {**description, "architecture": architecture}
     tensors, file = _tensors(model), WEIGHTS
-    built = _built(architecture, len(tensors))
+    built = _built(architecture)
     _check(WEIGHTS, tensors, built.state_dict())
     read = _filled(built, tensors)
     # Targets that no weight exceeds may differ: the plain convolutions are the same.
@@ -101,7 +99,8 @@ def write_network(
 
 
 def _tensors(model: IResNet) -> dict[str, Tensor]:
-    """Each with its own memory, in one layout, so that the same network gives the same bytes."""
+    """The tensors of a network, each with its own memory, in one layout, so that the same network
+    gives the same bytes."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -166,7 +165,7 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
             f"{NETWORK} has blocks of {block:.100}, whose code is run only if it is trusted"
         )
     tensors = _loaded(folder / WEIGHTS)
-    model = _built(content["architecture"], len(tensors))
+    model = _built(content["architecture"])
     _check(WEIGHTS, tensors, model.state_dict())
     if _FACTORS in content:
         _change(tensors, content[_FACTORS], folder / CHANGES)
@@ -248,18 +247,8 @@ def _content(path: Path) -> Mapping[str, Any]:
     return {**content, "architecture": {"classifier_eps": _FORMER_EPS, **architecture}}
 
 
-def _built(architecture: Mapping[str, Any], n_tensors: int) -> IResNet:
-    """A network without memory for its tensors, of which WEIGHTS has n_tensors."""
-    try:
-        n_blocks = sum(architecture["blocks"]) + architecture.get("dense_blocks", 0)
-    except (KeyError, TypeError) as error:
-        raise ValueError(f"{NETWORK} describes no network: {_one_line(error)}") from error
-    is_own = is_import_path(architecture.get("block"))
-    if not is_own and _TENSORS_OF_A_BLOCK * n_blocks > n_tensors:
-        raise ValueError(
-            f"{NETWORK} must describe the network of {WEIGHTS}, but has {n_blocks} blocks for "
-            f"{n_tensors} tensors"
-        )
+def _built(architecture: Mapping[str, Any]) -> IResNet:
+    """A network without memory for its tensors."""
     try:
         with torch.device("meta"):
             return IResNet(NetworkSpec(**architecture))

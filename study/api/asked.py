@@ -1,7 +1,7 @@
 """Arguments of a call, or options of a command, that replace settings of a study file."""
 
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +10,7 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError, LaunchError, renamed
 
-# Argument -> the setting that it replaces.
-_SETTINGS = {
+SETTINGS = {
     "name": "name",
     "trials": "search.n_trials",
     "max_hours": "search.max_hours",
@@ -22,6 +21,7 @@ _SETTINGS = {
     "cpus": "resources.cpus",
     "gpus": "resources.gpus",
 }
+"""Argument -> the setting that it replaces."""
 
 
 def asked_for(
@@ -33,15 +33,12 @@ def asked_for(
 
 def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
     """The settings that arguments of `study.run` replace, by key; None replaces nothing."""
-    return {_SETTINGS[name]: value for name, value in arguments.items() if value is not None}
+    return {SETTINGS[name]: value for name, value in arguments.items() if value is not None}
 
 
-@contextmanager
-def by_arguments(arguments: Mapping[str, Value]) -> Iterator[None]:
+def by_arguments(arguments: Mapping[str, Value]) -> AbstractContextManager[None]:
     """Name the argument, not the setting that it replaces, in errors raised within the context."""
-    given = {_SETTINGS[name]: name for name, value in arguments.items() if value is not None}
-    with renamed(given):
-        yield
+    return renamed({SETTINGS[name]: name for name, v in arguments.items() if v is not None})
 
 
 def source_of(space: str) -> str:

@@ -5,7 +5,7 @@ from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 from study.errors import FailedError, LaunchError, TrackingError, UserError, some
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.execution.files import storage
 from study.tracking import removal
 from study.tracking.removal import Holdings
@@ -13,12 +13,8 @@ from study.tracking.removal import Holdings
 
 @dataclass(frozen=True)
 class Deletion:
-    """A planned deletion.
-
-    Attributes:
-        held: what MLflow has of the study.
-        folder: folder or bucket of its checkpoints and state.
-    """
+    """A planned deletion: of what MLflow holds, and of the folder or bucket of the checkpoints and
+    state."""
 
     driver: Driver
     held: Holdings

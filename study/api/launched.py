@@ -1,23 +1,19 @@
 """Running and resuming a study, and publishing its results in MLflow. Imports Ray and torch."""
 
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from contextlib import AbstractContextManager
+from functools import partial
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError
-from study.execution.driver import beginning, own_loop, running
-from study.execution.driver.beginning import rehearse
+from study.execution.driver import own_loop, running
+from study.execution.driver.dry_run import rehearse
+from study.execution.driver.environment import Driver
 from study.execution.driver.own_loop import Loop
-from study.execution.driver.place import Driver
-from study.execution.driver.resuming import Resumption, planned_resume
+from study.execution.driver.planning import Resumption, plan_new, planned_resume
 from study.execution.driver.running import Outcome
-from study.metrics.artifacts import PAGE
-from study.results.page import write_page
-from study.results.published import publish
-from study.results.report import Report, read
-from study.tracking import files, studies
+from study.results.published import publish, publish_page
+from study.results.report import Report, of_study
+from study.tracking.records import StudyRead
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 
@@ -32,46 +28,37 @@ def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
         UserError: if it cannot begin; nothing was started then.
         FailedError: if it began and cannot go on; it can be resumed.
     """
-    return _ended(driver, running.begin(driver, beginning.plan_new(driver, asked)))
+    return _ended(driver, running.begin(driver, plan_new(driver, asked)))
 
 
 def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
     """Resume a study as planned, or publish its results. Returns and raises as `start` does."""
-    if plan.only_publishes:
-        return _ended(driver, running.outcome(driver, plan.record))
-    return _ended(driver, running.resume(driver, plan))
+    outcome = running.resume(driver, plan)
+    return _ended(driver, outcome)
 
 
 def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
     """The outcome, and the report of a study that is done."""
-    return outcome, published(driver, outcome.record.name) if outcome.is_done else None
+    return outcome, published(driver, outcome.study) if outcome.is_done else None
 
 
-@contextmanager
-def loop(driver: Driver, asked: Asked) -> Iterator[Loop]:
+def loop(driver: Driver, asked: Asked) -> AbstractContextManager[Loop]:
     """A new study that is told its networks, whose results are published at its end."""
-    with own_loop.opened(driver, asked) as opened:
-        yield opened
-    published(driver, opened.name)
+    return own_loop.opened(driver, asked, partial(published, driver))
 
 
-def published(driver: Driver, name: str) -> Report:
+def published(driver: Driver, study: StudyRead) -> Report:
     """The report of a study that is done, after publishing it in MLflow."""
     try:
-        report = read(driver.records, name)
+        report = of_study(study, driver.records)
     except TrackingError as error:
         raise FailedError(f"the study is done, but its results cannot be read: {error}") from error
     try:
         publish(report)
-        client = driver.client
-        with tempfile.TemporaryDirectory() as folder:
-            path = Path(folder) / PAGE
-            write_page(path, report)
-            files.log_file(client, client.get_run(report.study.run_id), path)
-        studies.note_published(client, report.study)
+        publish_page(report)
     except UserError as error:
         # The study is done nevertheless, and its report can be made at any time.
         driver.say(f"its results were not put into MLflow: {error}")
         if not report.study.is_told:
-            driver.say(f"publish them with {driver.how_to_resume(name)}")
+            driver.say(f"publish them with {driver.how_to_resume(report.study.name)}")
     return report

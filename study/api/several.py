@@ -1,16 +1,13 @@
 """Several studies: the list of all, and comparisons."""
 
-from collections.abc import Sequence
-
-from rich.console import Console
-
 from study.api.shown import Shown
 from study.api.study import Study
 from study.errors import renamed
-from study.execution.driver.place import Driver
-from study.results import comparison, comparison_views
+from study.execution.driver.environment import Driver
+from study.results import comparison, comparison_view
 from study.results.comparison import Comparison
 from study.results.listing import Listing, listed
+from study.results.views import View
 
 __all__ = ["ComparedStudies", "Listing", "compare", "listing"]
 
@@ -39,8 +36,9 @@ class ComparedStudies(Shown):
     def __init__(self, results: Comparison) -> None:
         self.results = results
 
-    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        comparison_views.print_comparison(self.results, every, console, options)
+    @property
+    def view(self) -> View[Comparison]:
+        return comparison_view.view(self.results)
 
     def __repr__(self) -> str:
         return self._printed().export_text()

@@ -3,25 +3,23 @@
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
 from study.errors import renamed
-from study.results import tables
-from study.results.report import Report
+from study.results.front import Ranking
+from study.results.views import View, as_csv, as_json, recording_console, wide_console
 
 # Imported where they are needed: opening a study must not wait for pandas.
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.results.comparison import Comparison
-
 
 class Shown(ABC):
     """A study, or several compared; `results` has every network with its mark."""
 
-    results: "Report | Comparison"
+    results: Ranking
 
     @property
     def front(self) -> "pd.DataFrame":
@@ -36,11 +34,11 @@ class Shown(ABC):
 
     def as_json(self, every: bool) -> str:
         """The front, or every network, and the rest of the report, as JSON."""
-        return tables.as_json(self.results.content(every))
+        return as_json(self.results.content(every))
 
     def as_csv(self, every: bool) -> str:
         """The front, or every network, as CSV."""
-        return tables.as_csv(self.results.selected(every))
+        return as_csv(self.results.selected(every))
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
         """Print the front and the recommended networks, as `python -m study.report` does.
@@ -50,11 +48,12 @@ class Shown(ABC):
             options: of the commands printed for the user; for several studies, the option for
                 MLflow's address without its value.
         """
-        self._print_to(tables.wide_console(), every, options)
+        self.view.print_to(wide_console(), every, options)
 
+    @property
     @abstractmethod
-    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        """Print as `print_table` does, to a console."""
+    def view(self) -> View[Any]:
+        """The sections of it."""
 
     @renamed({"html": "path"})
     def write_page(self, path: str | Path) -> None:
@@ -64,16 +63,15 @@ class Shown(ABC):
             UserError: if the file cannot be written.
             FailedError: if the files of a network on the front were deleted.
         """
-        from study.results.page import check_files, write_page
+        from study.results.page import write_page
 
-        if isinstance(self.results, Report):
-            check_files(self.results)
-        write_page(Path(path), self.results)
+        self.view.check()
+        write_page(Path(path), self.view)
 
     def _repr_html_(self) -> str:
         return self._printed().export_html(inline_styles=True, code_format="<pre>{code}</pre>")
 
     def _printed(self) -> Console:
-        console = tables.recording_console()
-        self._print_to(console, every=False)
+        console = recording_console()
+        self.view.print_to(console)
         return console

@@ -6,16 +6,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rich.console import Console
-
 from study.api.asked import asked_for, by_arguments, settings
 from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
-from study.execution.driver.place import Driver
-from study.results import tables
+from study.execution.driver.environment import Driver
+from study.results import report_view
 from study.results.front import Mark
 from study.results.report import Report, read
+from study.results.report_table import counts_of
+from study.results.views import View
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 from study.tracking.records import Records
@@ -59,10 +59,8 @@ def run(
         space: path of a study file, name of a shipped one, content of a study file, or a
             StudyConfig.
         name: of the study; by default the file's, with a number if it is taken.
-        trials, epochs, seed, max_hours: replace search.n_trials, training.max_epochs, search.seed
-            and search.max_hours.
-        data_root, download, cpus, gpus: replace data.root, data.download, resources.cpus and
-            resources.gpus.
+        trials, epochs, seed, max_hours, data_root, download, cpus, gpus: replace settings of the
+            study file, as the options of `study.launch` do.
         address: of Ray; None for RAY_ADDRESS, a cluster on this host, or a start here.
         tracking_uri: of MLflow; None for MLFLOW_TRACKING_URI, else sqlite:///mlflow.db.
         storage_path: folder or bucket for checkpoints and state; None for STUDY_STORAGE_PATH, else
@@ -129,7 +127,7 @@ def loop(
 def _finished(driver: Driver, outcome: "Outcome", report: Report | None) -> "Study":
     """The study that was run. Raises KeyboardInterrupt if it was interrupted."""
     if report is None:
-        name = outcome.record.name
+        name = outcome.study.record.name
         raise KeyboardInterrupt(f"{name} is unfinished: {driver.how_to_resume(name)}")
     return Study(driver, report)
 
@@ -149,8 +147,7 @@ def open(
 
     Args:
         name: None for the latest.
-        where: conditions such as "val_accuracy > 0.9 and n_pow <= 2" on metrics and hyperparameters
-            of its networks, or MLflow's own filter.
+        where: conditions such as "val_accuracy > 0.9 and n_pow <= 2", or MLflow's own filter.
         objectives: such as "val_loss:minimize", in place of the study's own.
         tracking_uri, storage_path, address: as for `run`.
 
@@ -193,17 +190,14 @@ class Study(Shown):
 
     @property
     def recommended(self) -> dict[str, str]:
-        """The networks to take: "most-accurate", "knee", "most-invertible", and with
-        the objective certified_accuracy "most-certified" -> the handle."""
+        """The networks to take: "most-accurate", "knee", "most-invertible", and with the objective
+        certified_accuracy "most-certified" -> the handle."""
         return self.results.handles
 
     def figure(self, kind: str = "front") -> "go.Figure":
-        """A figure of the study: "front", the first objective against each of the others.
-
-        Raises:
-            UserError: for another kind, or if the study has one objective.
-        """
-        from study.results.page import figure
+        """A figure of the study: "front", the first objective against each of the others. Raises
+        UserError for another kind, or if the study has one objective."""
+        from study.results.figure import figure
 
         return figure(self.results, kind)
 
@@ -243,12 +237,11 @@ class Study(Shown):
         Args:
             network: as for `load`.
             data_root: where the study's data is now. With it the network is also measured again,
-                and compared with what its run says, as `study.verify --data-root` does.
-            trust: run the user's own blocks that it needs, and to measure, data and metrics.
+                and compared with what its run says; it takes about as long as an epoch's report.
+            trust: run the user's own blocks, data and metrics that the study names.
 
         Raises:
-            TrackingError: if there is no such network, or MLflow or its files cannot be read.
-            UserError: if the data is not there, or it is by code that is not trusted.
+            UserError: as `load`; if the data is not there, or is by code that is not trusted.
         """
         # torch takes seconds to import.
         from study.tracking.stored_model import fetched
@@ -275,33 +268,23 @@ class Study(Shown):
 
     def page_in_mlflow(self) -> tuple[str | None, str]:
         """The command that starts MLflow's server, None if one runs; and the study's page there."""
-        results = self.results
-        return study_page(self.driver.client.tracking_uri, results.study.experiment_id)
+        return study_page(self.driver.client.tracking_uri, self.results.study.experiment_id)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
-        """Resume the study, to finish, extend or publish it; returns the study afterwards.
-
-        Args:
-            trials: samples in all, more than before.
-            max_hours: hours of search in all, more than before.
-
-        Raises:
-            UserError, FailedError, KeyboardInterrupt: as for `study.run`.
-        """
+        """Resume the study, to finish, extend or publish it; returns the study afterwards. `trials`
+        and `max_hours` count in all, and must be more than before. Raises as `study.run`."""
         self.driver.check_ray()
         # Ray and torch take seconds to import: only a resume waits for them.
         from study.api import launched
 
         arguments = {"trials": trials, "max_hours": max_hours}
-        more = settings(arguments)
-        with (
-            by_arguments(arguments),
-            launched.planned_resume(self.driver, self.name, "", more) as plan,
-        ):
+        planned = launched.planned_resume(self.driver, self.name, "", settings(arguments))
+        with by_arguments(arguments), planned as plan:
             return _finished(self.driver, *launched.resume(self.driver, plan))
 
     def __repr__(self) -> str:
-        return f"<study {tables.counts_of(self.results)}>"
+        return f"<study {counts_of(self.results)}>"
 
-    def _print_to(self, console: Console, every: bool, options: Sequence[str] = ()) -> None:
-        tables.print_table(self.results, every, console, options)
+    @property
+    def view(self) -> View[Report]:
+        return report_view.view(self.results)

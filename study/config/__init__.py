@@ -6,4 +6,5 @@ search    sampler, scheduler, and the resources of a trial
 study     all of them together, and the rules between them
 parser    a mapping of keys -> StudyConfig
 file      a YAML file -> that mapping
+imports   code of the user's own that settings name, by import path
 """

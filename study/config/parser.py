@@ -14,6 +14,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from study.config.imports import check_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
@@ -26,17 +27,11 @@ from study.config.trial import (
     OwnMetric,
     TrainingConfig,
 )
-from study.errors import ConfigError, quoted, unknown
-from study.imports import check_path
+from study.errors import ConfigError, quoted, require, unknown
 from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
-# Removed keys of `search` -> what to do instead.
-_GONE = {
-    "notify": "run your command after study.launch, in the shell",
-    "warm_start": "give samples of the earlier study as search.first",
-}
 _EXAMPLE = "{type: float, low: 0.1, high: 0.9} or {type: categorical, choices: [1, 2]}"
 
 _CONSTRAINT = re.compile(
@@ -69,32 +64,31 @@ _Model = TypeVar("_Model", bound=BaseModel)
 def _unknown_key(key: str, known: tuple[str, ...]) -> str:
     """The message for a key that its section does not have."""
     sections = [name for name, kind in SECTIONS.items() if key in {f.name for f in fields(kind)}]
-    if key in _GONE:
-        return f"'{key}' was removed; {_GONE[key]}"
     if len(sections) == 1:
         return f"unknown key '{key}'; it belongs in {sections[0]}"
     return unknown(key, known)
 
 
 def _name(name: str) -> str:
-    if not _NAME.fullmatch(name):
-        rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
-        raise ConfigError(rule, value=name)
+    rule = "must be 1 to 100 letters, digits, '.', '_' or '-', and begin with a letter or digit"
+    require(_NAME.fullmatch(name) is not None, rule, value=name)
     return name
 
 
 def _searchable(key: str) -> str:
     if key not in SECTION_OF:
         raise ConfigError(_unknown_key(key, tuple(SECTION_OF)))
+    # An easier split is no better network, and standard errors and intervals hold for one split.
+    rule = "must not be searched: all trials of a study are measured on the same images"
+    require(key not in (*SPLIT, "root"), rule)
     return key
 
 
 def _own_name(name: str) -> str:
-    if not _OWN.fullmatch(name):
-        rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
-        raise ConfigError(rule, value=name)
-    if name in _TAKEN or name.endswith(("_se", "_low", "_high")):
-        raise ConfigError("must be a name that has no other meaning here", value=name)
+    rule = "must be 1 to 50 of a to z, 0 to 9 and '_', and begin with a letter"
+    require(_OWN.fullmatch(name) is not None, rule, value=name)
+    is_free = name not in _TAKEN and not name.endswith(("_se", "_low", "_high"))
+    require(is_free, "must be a name that has no other meaning here", value=name)
     return name
 
 
@@ -104,15 +98,14 @@ def _steering(metric: str, info: ValidationInfo) -> str:
         return metric
     if metric not in METRICS:
         raise ConfigError(unknown(metric, (*own, *_STEERING), "metric"))
-    if metric not in _STEERING:
-        raise ConfigError(f"'{metric}' is read once, at the end, and must not steer a study")
+    rule = f"'{metric}' is read once, at the end, and must not steer a study"
+    require(metric in _STEERING, rule)
     return metric
 
 
 def _constraint(key: str, given: object) -> Constraint:
     if key == _INVERTIBLE:
-        if given is not True:
-            raise ConfigError("must be true, or left out", f"constraints.{key}", given)
+        require(given is True, "must be true, or left out", f"constraints.{key}", given)
         return INVERTIBLE
     match = _CONSTRAINT.fullmatch(given) if isinstance(given, str) else None
     if match is None or not math.isfinite(float(match[2])):
@@ -181,9 +174,8 @@ class _StudyFile(_Searchable):
         if metric in self.reference_point:
             return self.reference_point[metric]
         for constraint in constraints:
-            bounds_above = constraint.operator in ("<", "<=")
-            is_worst = bounds_above == (direction is Direction.MINIMIZE)
-            if constraint.metric == metric and is_worst and math.isfinite(constraint.bound):
+            is_worst = (constraint.metric, constraint.direction) == (metric, direction)
+            if is_worst and math.isfinite(constraint.bound):
                 return constraint.bound
         known = self.metrics.get(metric) or METRICS[metric]
         worst = self.evaluation.inverse_max_steps if metric == INVERSE_STEPS else known.worst
@@ -196,55 +188,34 @@ class _StudyFile(_Searchable):
         return float(worst)
 
 
-def parse(
-    raw: object,
-    source: str,
-    overrides: Mapping[str, Value] | None = None,
-    is_stored: bool = False,
-) -> StudyConfig:
+def parse(raw: object, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
     """Check the content of a study file, such as StudyConfig.to_dict().
 
     Args:
         source: names the file in messages.
         overrides: values that replace the file's, by key, such as {"search.n_trials": 6}. An error
             about one of them has no source.
-        is_stored: whether the study comes from MLflow: removed keys are ignored then, goals may be
-            out of reach, and the images may be searched, as in earlier versions.
 
     Raises:
         ConfigError: for the first mistake.
     """
     overrides = overrides or {}
     try:
-        content = _content(raw, overrides, is_stored)
+        content = _content(raw, overrides)
         file = _checked(_StudyFile, content)
-        if not is_stored:
-            _check_one_split(file.space)
         _check_space(file.space, content)
-        study = file.study().completed()
-        if not is_stored:
-            study.check_goals()
-        return study
+        return file.study().completed()
     except ConfigError as error:
         if error.key not in overrides:
             error.source = source
         raise
 
 
-def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> dict[str, Any]:
+def _content(raw: object, overrides: Mapping[str, Value]) -> dict[str, Any]:
     """The content to check. A section that is not a mapping is left as it is."""
     if not isinstance(raw, dict):
         raise ConfigError("a study file must be a mapping of keys", value=raw)
     content = dict(raw)
-    search = content.get("search")
-    if isinstance(search, dict):
-        # Earlier versions wrote these keys even without a value.
-        left_out = {key for key in _GONE if is_stored or not search.get(key)}
-        content["search"] = {key: v for key, v in search.items() if key not in left_out}
-    evaluation = content.get("evaluation")
-    if is_stored and isinstance(evaluation, dict):
-        # Before this key, networks answered in float32.
-        content["evaluation"] = {"precision": "float32", **evaluation}
     for key, value in overrides.items():
         section, _, name = key.partition(".")
         if not name:
@@ -252,20 +223,9 @@ def _content(raw: object, overrides: Mapping[str, Value], is_stored: bool) -> di
         elif isinstance(content.setdefault(section, {}), dict):
             content[section] = {**content[section], name: value}
     data = content.get("data")
-    if isinstance(data, dict) and not is_stored:
-        # Stored studies have null where no size was given.
-        is_kept = data.get("name") == IMAGE_FOLDER and data.get("size", ...) is None
-        content["data"] = {**data, "size": 0} if is_kept else data
+    if isinstance(data, dict) and data.get("name") == IMAGE_FOLDER and data.get("size", 0) is None:
+        content["data"] = {**data, "size": 0}
     return content
-
-
-def _check_one_split(space: Mapping[str, Parameter]) -> None:
-    """Check that all trials are measured on the same images: an easier split is no better network,
-    and standard errors and intervals are those of one split."""
-    for key in space:
-        if key in (*SPLIT, "root"):
-            rule = "must not be searched: all trials of a study are measured on the same images"
-            raise ConfigError(rule, f"space.{key}")
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
@@ -273,9 +233,8 @@ def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> 
     needed = values_needed(space)
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
-        if key in section:
-            rule = f"must stand here or in {SECTION_OF[key]}, not in both"
-            raise ConfigError(rule, f"space.{key}")
+        rule = f"must stand here or in {SECTION_OF[key]}, not in both"
+        require(key not in section, rule, f"space.{key}")
         # Rules across keys are met where the parameter has a value.
         own = {k: value for k, value in needed[key].items() if SECTION_OF[k] == SECTION_OF[key]}
         for value in parameter.extremes():

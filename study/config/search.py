@@ -3,10 +3,10 @@
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from models import setting
+from models import is_import_path, setting
+from study.config.imports import check_path
 from study.config.trial import LARGEST
-from study.errors import ConfigError, unknown
-from study.imports import check_path, is_path
+from study.errors import ConfigError, require, unknown
 
 MOST_RUNGS = 100
 SHARE = 0.0001
@@ -39,7 +39,7 @@ class SearchConfig:
     seed: int = setting(0, ge=0, lt=2**31)
     """Seed of the sampler and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1, le=LARGEST)
-    """tpe and gp: samples before the model is used: those of `first`, then a Sobol sequence."""
+    """tpe and gp: samples before the model is used: `first`, then a Sobol sequence."""
     ladder: tuple[float, ...] | int = ()
     """Bounds of each block's Lip(g) to which the network of each completed trial is projected, for
     further points of the front. A number n means n bounds, spaced by equal factors from the largest
@@ -58,21 +58,19 @@ class SearchConfig:
     """Propose no trial after this many hours, with those before a resume; running trials finish."""
 
     def __post_init__(self) -> None:
-        if is_path(self.sampler):
+        if is_import_path(self.sampler):
             check_path(self.sampler, "sampler")
         elif self.sampler not in SAMPLERS:
             raise ConfigError(unknown(self.sampler, SAMPLERS, "sampler"), "sampler")
-        if isinstance(self.ladder, int):
-            if self.ladder < 0:
-                raise ConfigError("must be a list, or a number >= 0", "ladder", self.ladder)
-            if self.ladder > MOST_RUNGS:
-                raise ConfigError(f"must be at most {MOST_RUNGS} bounds", "ladder", self.ladder)
-        elif list(self.ladder) != sorted({c for c in self.ladder if 0 < c < 1}, reverse=True):
-            rule = "must be decreasing bounds in (0, 1)"
-            raise ConfigError(rule, "ladder", list(self.ladder))
-        elif len(self.ladder) > MOST_RUNGS:
-            rule = f"must be at most {MOST_RUNGS} bounds"
-            raise ConfigError(rule, "ladder", list(self.ladder))
+        given = self.ladder if isinstance(self.ladder, int) else list(self.ladder)
+        if isinstance(given, int):
+            n_rungs = given
+            require(n_rungs >= 0, "must be a list, or a number >= 0", "ladder", given)
+        else:
+            n_rungs = len(given)
+            are_bounds = given == sorted({c for c in given if 0 < c < 1}, reverse=True)
+            require(are_bounds, "must be decreasing bounds in (0, 1)", "ladder", given)
+        require(n_rungs <= MOST_RUNGS, f"must be at most {MOST_RUNGS} bounds", "ladder", given)
 
 
 @dataclass(frozen=True)
@@ -91,9 +89,8 @@ class SchedulerConfig:
     """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
 
     def __post_init__(self) -> None:
-        if self.metric is not None and self.name == "mo_asha":
-            rule = "must be left out with mo_asha, which takes all objectives"
-            raise ConfigError(rule, "metric", self.metric)
+        rule = "must be left out with mo_asha, which takes all objectives"
+        require(self.metric is None or self.name != "mo_asha", rule, "metric", self.metric)
 
 
 @dataclass(frozen=True)
@@ -106,7 +103,7 @@ class ResourcesConfig:
     """At most 1: a trial trains on one GPU."""
 
     def __post_init__(self) -> None:
-        if 0 < self.gpus < SHARE:
-            raise ConfigError(f"must be 0, or at least {SHARE:g}", "gpus", self.gpus)
-        if self.cpus > 1 and self.cpus != int(self.cpus):  # Ray's own rule
-            raise ConfigError("must be at most 1, or a whole number", "cpus", self.cpus)
+        rule = f"must be 0, or at least {SHARE:g}"
+        require(self.gpus == 0 or self.gpus >= SHARE, rule, "gpus", self.gpus)
+        is_possible = self.cpus <= 1 or self.cpus == int(self.cpus)  # Ray's own rule
+        require(is_possible, "must be at most 1, or a whole number", "cpus", self.cpus)

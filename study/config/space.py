@@ -10,32 +10,33 @@ from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from models import setting
-from study.errors import ConfigError, quoted
+from study.errors import quoted, require
 
 MOST_VALUES = 1_000_000
 """The most values of a parameter with a step, and of a whole grid."""
 Value = bool | int | float | str | list[Any] | None
 
 
+@dataclass(frozen=True)
 class _Range:
     """A number in [low, high], uniform or log-uniform; with a step, low plus a multiple of it."""
 
     numbers: ClassVar[type[int] | tuple[type[int], type[float]]]
+    type: str
     low: float
     high: float
-    log: bool
-    step: float | None
+    log: bool = False
+    step: float | None = None
+    when: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if self.low > self.high:
-            raise ConfigError(
-                f"must be at most high, {quoted(self.high).removesuffix('.0')}", "low", self.low
-            )
-        if self.log and self.low <= 0:
-            raise ConfigError("must be above 0 where log is true", "low", self.low)
-        # The step of an integer is 1 by default.
-        if self.log and self.step not in (None, type(self).step):
-            raise ConfigError("must be left out where log is true", "step", self.step)
+        high = quoted(self.high).removesuffix(".0")
+        require(self.low <= self.high, f"must be at most high, {high}", "low", self.low)
+        if self.log:
+            require(self.low > 0, "must be above 0 where log is true", "low", self.low)
+            # The step of an integer is 1 by default.
+            has_step = self.step not in (None, type(self).step)
+            require(not has_step, "must be left out where log is true", "step", self.step)
 
     def extremes(self) -> list[Value]:
         """The ends of the range: a rule that holds at both ends holds in between."""
@@ -57,11 +58,7 @@ class FloatParameter(_Range):
 
     numbers = (int, float)
     type: Literal["float"]
-    low: float
-    high: float
-    log: bool = False
     step: float | None = setting(None, gt=0)
-    when: dict[str, Any] | None = None
 
     def nearest(self, value: float) -> float:
         """The value of the space equal to one accepted by `contains`, but for type and rounding: 0
@@ -89,9 +86,7 @@ class IntParameter(_Range):
     type: Literal["int"]
     low: int
     high: int
-    log: bool = False
     step: int = setting(1, ge=1)
-    when: dict[str, Any] | None = None
 
     def grid(self) -> list[Value] | None:
         """All values, for a grid; None if there are too many to list."""
@@ -109,10 +104,9 @@ class CategoricalParameter:
     when: dict[str, Any] | None = None
 
     def __post_init__(self) -> None:
-        if not self.choices:
-            raise ConfigError("must have one or more values", "choices", [])
-        if len(set(map(json.dumps, self.choices))) < len(self.choices):
-            raise ConfigError("must have each value once", "choices", list(self.choices))
+        require(bool(self.choices), "must have one or more values", "choices", [])
+        n_distinct, choices = len(set(map(json.dumps, self.choices))), list(self.choices)
+        require(n_distinct == len(choices), "must have each value once", "choices", choices)
 
     def extremes(self) -> list[Value]:
         """Every choice; also what a grid has."""
@@ -149,14 +143,12 @@ def values_needed(space: Mapping[str, Parameter]) -> dict[str, dict[str, Value]]
         own: dict[str, Value] = {}
         for name, wanted in (parameter.when or {}).items():
             place, values = f"space.{key}.when", wanted if isinstance(wanted, list) else [wanted]
-            if name not in needed:
-                rule = f"must name parameters that stand ahead of {key} in the space"
-                raise ConfigError(rule, place, name)
-            if not values:
-                raise ConfigError("must have one or more values", place, wanted)
+            rule = f"must name parameters that stand ahead of {key} in the space"
+            require(name in needed, rule, place, name)
+            require(bool(values), "must have one or more values", place, wanted)
             for value in values:
-                if not space[name].contains(value):
-                    raise ConfigError(f"must be a value of space.{name}", place, value)
+                is_value = space[name].contains(value)
+                require(is_value, f"must be a value of space.{name}", place, value)
             own = {**needed[name], **own, name: values[0]}
         needed[key] = own
     return needed

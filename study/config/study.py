@@ -1,12 +1,13 @@
 """A whole study: its sections, the rules between them, and the trial that a sample means."""
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields, replace
 from itertools import product
+from operator import gt, lt
 from typing import Any
 
+from models import is_import_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.space import MOST_VALUES, FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
@@ -19,8 +20,7 @@ from study.config.trial import (
     TrialConfig,
     default_radius,
 )
-from study.errors import ConfigError, unknown
-from study.imports import is_path
+from study.errors import ConfigError, require, unknown
 from study.metrics.definitions import METRICS, Direction, Metric, meaning
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import PROJECTED_METRICS
@@ -51,7 +51,7 @@ class StudyConfig:
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
-        """What each metric of the study means, with its radius, those of the user's own last."""
+        """What each metric of the study means, with its radius, the user's own last."""
         known = {name: metric.at(self.evaluation.radius) for name, metric in METRICS.items()}
         own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
         return {**known, **own}
@@ -67,7 +67,7 @@ class StudyConfig:
             *(("callbacks", path) for path in self.callbacks),
             ("search.sampler", self.search.sampler),
         )
-        return tuple((key, at) for key, at in named if isinstance(at, str) and is_path(at))
+        return tuple((key, at) for key, at in named if is_import_path(at))
 
     @property
     def proven_by(self) -> tuple[str, ...]:
@@ -78,6 +78,11 @@ class StudyConfig:
     def to_verify(self) -> tuple[str, ...]:
         """The options of study.verify that its networks need."""
         return ("--trust",) if self.proven_by else ()
+
+    @property
+    def goals(self) -> tuple[Objective | Constraint, ...]:
+        """The objectives, and the constraints behind them."""
+        return (*self.objectives, *self.constraints)
 
     @property
     def n_trials(self) -> int:
@@ -114,36 +119,21 @@ class StudyConfig:
                 sample[key] = values[key]
         return sample
 
-    def grid(self) -> list[dict[str, Value]] | None:
-        """Every sample of the space: those of search.first, then the others in order; None if a
-        parameter has too many values to list. Of samples that mean the same network, only the
-        first: without spectral normalization the coefficient has no effect."""
-        values = [parameter.grid() for _, parameter in self.space]
-        if None in values:
-            return None
+    def grid(self) -> list[dict[str, Value]]:
+        """Every sample of the space of a grid: search.first, then the others in order. If several
+        mean the same network, only the first is there: without spectral normalization the
+        coefficient has no effect."""
         keys = [key for key, _ in self.space]
-        points = product(*(choices or [] for choices in values))
-        given = (
-            {key: sample[key] for key in keys if key in sample} for sample in self.search.first
-        )
-        samples: dict[str, dict[str, Value]] = {}
+        given = ({key: one[key] for key in keys if key in one} for one in self.search.first)
+        points = product(*(parameter.grid() or [] for _, parameter in self.space))
         whole = (self.active(dict(zip(keys, point, strict=True))) for point in points)
+        samples: dict[str, dict[str, Value]] = {}
         for sample in (*given, *whole):
             meaning = sample
             if sample.get("norm", self.model.norm) != "spectral":
                 meaning = {k: v for k, v in sample.items() if k not in _OF_SPECTRAL_NORM}
             samples.setdefault(json.dumps(meaning), sample)
         return list(samples.values())
-
-    @property
-    def _goals(self) -> dict[str, list[str]]:
-        """Metric -> the direction of its objective and its constraint, or one of them."""
-        goals: dict[str, list[str]] = {}
-        for objective in self.objectives:
-            goals.setdefault(objective.metric, []).append(objective.direction.value)
-        for constraint in self.constraints:
-            goals.setdefault(constraint.metric, []).append(str(constraint))
-        return goals
 
     def resolve(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
         """The trial that a sample of the space means."""
@@ -153,6 +143,10 @@ class StudyConfig:
             frozen = tuple(value) if isinstance(value, list) else value
             sections[section] = replace(sections[section], **{key: frozen})
         top = sections["model"].target
+        # Metric -> the direction of its objective and its constraint, or one of them.
+        goals: dict[str, list[str]] = {}
+        for goal in self.goals:
+            goals.setdefault(goal.metric, []).append(str(goal))
         return TrialConfig(
             seed=seed,
             ladder=tuple(bound for bound in self.ladder if bound < top),
@@ -160,7 +154,7 @@ class StudyConfig:
             control=self.search.control,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),
-            goals=tuple((metric, ", ".join(goals)) for metric, goals in self._goals.items()),
+            goals=tuple((metric, ", ".join(texts)) for metric, texts in goals.items()),
             metrics=tuple((name, of.of) for name, of in self.metrics),
             **sections,
         )
@@ -206,72 +200,60 @@ class StudyConfig:
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
         search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
         evaluation = self.evaluation
-        if evaluation.radius is None and "name" not in dict(self.space):
+        if evaluation.radius is None:
             evaluation = replace(evaluation, radius=default_radius(self.data.name))
         study = replace(self, search=search, scheduler=scheduler, evaluation=evaluation)
-        return replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
-
-    def check_goals(self) -> None:
-        """Raise ConfigError for the first goal that no network can reach: to meet a constraint, or
-        to be better than the reference point. Not part of `completed`, since studies that were
-        stored before this rule must still be read."""
-        for constraint in self.constraints:
-            metric, is_least = constraint.metric, constraint.operator in ("<", "<=")
-            best = self.known_metrics[metric].limit(
-                Direction.MINIMIZE if is_least else Direction.MAXIMIZE
-            )
-            if not constraint.holds(best):
-                limit = f"{metric} is at {'least' if is_least else 'most'} {best:g}"
-                rule = f"must be one that a network can meet: {limit}"
-                raise ConfigError(rule, f"constraints.{metric}", str(constraint))
-        for objective in self.objectives:
-            known = self.known_metrics[objective.metric]
-            best = known.limit(objective.direction)
-            if known.in_decades and objective.reference <= 0:
-                rule = "must be above 0, since the hypervolume takes its logarithm"
-                key = f"reference_point.{objective.metric}"
-                raise ConfigError(rule, key, objective.reference)
-            is_minimized = objective.direction is Direction.MINIMIZE
-            if objective.reference <= best if is_minimized else objective.reference >= best:
-                side = "above" if is_minimized else "below"
-                rule = f"must be {side} {best:g}, since no network is better than that"
-                key = f"reference_point.{objective.metric}"
-                raise ConfigError(rule, key, objective.reference)
+        study = replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
+        study._check_goals()
+        return study
 
     def _check_ladder(self) -> None:
         """A projection is a point of the front, and needs every metric of the front."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
         if not rungs:
             return
-        varied = {name for name, _ in self.space}
-        if self.model.norm == "batch" and "norm" not in varied:
-            rule = "must be left out with norm 'batch', whose factors follow the data"
-            raise ConfigError(rule, key, rungs)
-        if not self.ladder:
-            raise ConfigError(
-                "must have room for rungs between the largest coefficient of the study and the "
-                f"smallest, or {_LOWEST_COEFF:g}",
-                key,
-                rungs,
-            )
-        steering = {o.metric for o in self.objectives} | {c.metric for c in self.constraints}
-        own = {name for name, _ in self.metrics}
-        for metric in sorted(steering - own - set(PROJECTED_METRICS)):
-            raise ConfigError(
+        is_batch = self.model.norm == "batch" and "norm" not in dict(self.space)
+        rule = "must be left out with norm 'batch', whose factors follow the data"
+        require(not is_batch, rule, key, rungs)
+        rule = (
+            "must have room for rungs between the largest coefficient of the study and the "
+            f"smallest, or {_LOWEST_COEFF:g}"
+        )
+        require(bool(self.ladder), rule, key, rungs)
+        measured = {*PROJECTED_METRICS, *(name for name, _ in self.metrics)}
+        for metric in sorted({goal.metric for goal in self.goals}):
+            rule = (
                 f"must be left out with objective or constraint '{metric}', which a network that "
-                "is projected without training does not have",
-                key,
-                rungs,
+                "is projected without training does not have"
             )
+            require(metric in measured, rule, key, rungs)
 
     def _check_sampler(self) -> None:
-        if self.search.sampler == "gp" and self.scheduler.name != "fifo":
-            raise ConfigError(
-                f"must be another with scheduler '{self.scheduler.name}': gp does not learn from "
-                "trials that were stopped, and proposes their samples again",
-                "search.sampler",
-                "gp",
-            )
+        name = self.scheduler.name
+        rule = (
+            f"must be another with scheduler '{name}': gp does not learn from trials that were "
+            "stopped, and proposes their samples again"
+        )
+        require(self.search.sampler != "gp" or name == "fifo", rule, "search.sampler", "gp")
+
+    def _check_goals(self) -> None:
+        """A network can meet each constraint, and be better than the reference point."""
+        known = self.known_metrics
+        for constraint in self.constraints:
+            metric, best = constraint.metric, known[constraint.metric].limit(constraint.direction)
+            side = "least" if constraint.direction is Direction.MINIMIZE else "most"
+            rule = f"must be one that a network can meet: {metric} is at {side} {best:g}"
+            require(constraint.holds(best), rule, f"constraints.{metric}", str(constraint))
+        for objective in self.objectives:
+            known_as, reference = known[objective.metric], objective.reference
+            key = f"reference_point.{objective.metric}"
+            rule = "must be above 0, since the hypervolume takes its logarithm"
+            require(reference > 0 or not known_as.in_decades, rule, key, reference)
+            best = known_as.limit(objective.direction)
+            is_minimized = objective.direction is Direction.MINIMIZE
+            side, is_worse = ("above", gt) if is_minimized else ("below", lt)
+            rule = f"must be {side} {best:g}, since no network is better than that"
+            require(is_worse(reference, best), rule, key, reference)
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
         """A sample of search.first with the values of the space."""
@@ -280,46 +262,42 @@ class StudyConfig:
             if key not in space:
                 raise ConfigError(unknown(key, tuple(space), "parameter"), place)
         for key, parameter in self.space:
-            if not is_active(parameter, sample):
-                if key in sample:
-                    raise ConfigError(f"must have no value of {key}, by its when", place, sample)
-                continue
-            if key not in sample:
-                raise ConfigError(f"must have a value of {key}", place, sample)
-            if not parameter.contains(sample[key]):
-                raise ConfigError(f"{key} must be in space.{key}", place, sample[key])
+            if is_active(parameter, sample):
+                require(key in sample, f"must have a value of {key}", place, sample)
+                is_inside = parameter.contains(sample[key])
+                require(is_inside, f"{key} must be in space.{key}", place, sample[key])
+            else:
+                rule = f"must have no value of {key}, by its when"
+                require(key not in sample, rule, place, sample)
         floats = {key: p for key, p in self.space if isinstance(p, FloatParameter)}
         return {k: floats[k].nearest(v) if k in floats else v for k, v in sample.items()}
 
-    def _resolved_n_trials(self) -> int:
-        n_trials = self.search.n_trials
+    def _resolved_n_trials(self) -> int | None:
+        n_trials, key = self.search.n_trials, "search.n_trials"
         if self.search.sampler != "grid":
-            if n_trials is None:
-                raise ConfigError("this key is required", "search.n_trials")
+            require(n_trials is not None, "this key is required", key)
             return n_trials
-        for key, parameter in self.space:
-            if parameter.grid() is None:
+        size = 1
+        for name, parameter in self.space:
+            rule = f"for sampler grid it must have at most {MOST_VALUES} values"
+            if isinstance(parameter, FloatParameter) and parameter.step is None:
                 rule = "for sampler grid a float parameter must have a step, or be categorical"
-                if not isinstance(parameter, FloatParameter) or parameter.step is not None:
-                    rule = f"for sampler grid it must have at most {MOST_VALUES} values"
-                raise ConfigError(rule, f"space.{key}")
-        if math.prod(len(parameter.grid() or []) for _, parameter in self.space) > MOST_VALUES:
-            rule = f"for sampler grid it must have at most {MOST_VALUES} samples"
-            raise ConfigError(rule, "space")
-        size = len(self.grid() or [])
-        if n_trials is not None and n_trials > size:
-            rule = f"must be at most the size of the grid, {size}"
-            raise ConfigError(rule, "search.n_trials", n_trials)
+            values = parameter.grid()
+            require(values is not None, rule, f"space.{name}")
+            size *= len(values or [])
+        rule = f"for sampler grid it must have at most {MOST_VALUES} samples"
+        require(size <= MOST_VALUES, rule, "space")
+        size = len(self.grid())
+        rule = f"must be at most the size of the grid, {size}"
+        require(n_trials is None or n_trials <= size, rule, key, n_trials)
         return n_trials or size
 
     def _resolved_scheduler_metric(self) -> str | None:
         names = tuple(objective.metric for objective in self.objectives)
         metric = self.scheduler.metric
-        if metric is not None and metric not in names:
-            raise ConfigError(f"must be one of {', '.join(names)}", "scheduler.metric", metric)
-        if self.scheduler.name != "asha":
-            return metric
-        return metric or names[0]
+        rule = f"must be one of {', '.join(names)}"
+        require(metric is None or metric in names, rule, "scheduler.metric", metric)
+        return metric or names[0] if self.scheduler.name == "asha" else metric
 
 
 def _plain(content: Any) -> Any:

@@ -7,9 +7,9 @@ keys, when a study file is read. Rules across fields are checked whenever a sect
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from models import NetworkSettings, SettingError, setting
-from study.errors import ConfigError, unknown
-from study.imports import check_path, is_path
+from models import SLOPE_KNOWN, NetworkSettings, SettingError, is_import_path, setting
+from study.config.imports import check_path
+from study.errors import ConfigError, require, unknown
 
 COEFF = "coeff"
 """Model setting: the target of spectral normalization."""
@@ -26,14 +26,11 @@ RADII = {
     "cifar10": 36 / 255,
     IMAGE_FOLDER: 36 / 255,
 }
-"""The radius at which certified accuracy is usually given, l2, in pixels of [0, 1], of each data
-set, or of those like it."""
+"""The radius at which certified accuracy is usually given for each data set, or for those like it,
+l2, in pixels of [0, 1]. Data of the user's own has the radius of cifar10."""
 
 LARGEST = 1_000_000
 """The largest count that costs nothing by itself; a larger number is a slip of the pen."""
-
-_OWN_RADIUS = 36 / 255
-"""The same for data of the user's own."""
 
 SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 """Settings of data that decide which images are for validation, and what they look like.
@@ -48,7 +45,7 @@ Precision = Literal["float32", "float64"]
 def default_radius(data_name: str) -> float:
     """The radius at which certified accuracy is given if a study asks for none, l2, in pixels of
     [0, 1]."""
-    return RADII.get(data_name, _OWN_RADIUS)
+    return RADII.get(data_name, RADII["cifar10"])
 
 
 def is_address(root: str) -> bool:
@@ -87,12 +84,11 @@ class DataConfig:
     """Fetch a torchvision data set that is not there."""
 
     def __post_init__(self) -> None:
-        if is_path(self.name):
+        if is_import_path(self.name):
             check_path(self.name, "name")
         elif self.name not in RADII:
             raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
-        if "\0" in self.root:
-            raise ConfigError("must be a path, or an address", "root", self.root)
+        require("\0" not in self.root, "must be a path, or an address", "root", self.root)
         if self.name == IMAGE_FOLDER and self.size is None:
             object.__setattr__(self, "size", _FOLDER_SIZE)
 
@@ -107,7 +103,7 @@ class ModelConfig(NetworkSettings):
         except SettingError as error:
             rule = error.rule.removeprefix(f"{error.name} ")
             raise ConfigError(rule, error.name, error.value) from None
-        if is_path(self.block):
+        if is_import_path(self.block):
             check_path(self.block, "block")
 
 
@@ -120,8 +116,8 @@ class TrainingConfig:
     optimizer: Literal["sgd", "muon"] = "sgd"
     """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
     lr: float = setting(0.1, gt=0)
-    """The peak learning rate. With muon that of kernels: the spectral norm by which a step changes
-    a kernel, as a matrix (c_out, c_in k k)."""
+    """The peak learning rate. With muon it is for kernels: the spectral norm by which a step
+    changes a kernel, as a matrix (c_out, c_in k k)."""
     other_lr: float = setting(0.02, gt=0)
     """muon: the peak learning rate of AdamW. For biases of normalized layers it is multiplied by
     0.1 and by the product of the block's targets up to the layer."""
@@ -158,11 +154,11 @@ class TrainingConfig:
     and inverse use float32 or better."""
 
     def __post_init__(self) -> None:
-        if self.nesterov and self.momentum == 0:
-            raise ConfigError("must not be true where momentum is 0", "nesterov", self.nesterov)
+        can_be = not self.nesterov or self.momentum > 0
+        require(can_be, "must not be true where momentum is 0", "nesterov", self.nesterov)
         milestones = list(self.lr_milestones)
-        if milestones != sorted({m for m in milestones if 0 < m < 1}):
-            raise ConfigError("must be increasing numbers in (0, 1)", "lr_milestones", milestones)
+        is_increasing = milestones == sorted({m for m in milestones if 0 < m < 1})
+        require(is_increasing, "must be increasing numbers in (0, 1)", "lr_milestones", milestones)
 
 
 @dataclass(frozen=True)
@@ -185,7 +181,7 @@ class EvaluationConfig:
         """The precision in which networks with this head answer. float32's rounding takes most of
         the radii that a lipschitz head proves, and hardly any of the far smaller ones behind a
         batch_norm head."""
-        return self.precision or ("float64" if head == "lipschitz" else "float32")
+        return self.precision or ("float64" if SLOPE_KNOWN[head] else "float32")
 
 
 @dataclass(frozen=True)
@@ -231,16 +227,18 @@ class TrialConfig:
 
     def __post_init__(self) -> None:
         model, loss = self.model, self.training.loss
-        if self.control and model.head != "lipschitz":
-            raise ConfigError("must be false without model.head: lipschitz", "search.control", True)
-        if loss == "margin" and (model.head, model.norm) != ("lipschitz", "spectral"):
-            rule = "must be another without model.head: lipschitz and model.norm: spectral"
+        able = " or ".join(head for head, is_known in SLOPE_KNOWN.items() if is_known)
+        needed = f"without model.head: {able}"
+        if self.control and not SLOPE_KNOWN[model.head]:
+            raise ConfigError(f"must be false {needed}", "search.control", True)
+        if loss == "margin" and not (SLOPE_KNOWN[model.head] and model.norm == "spectral"):
+            rule = f"must be another {needed} and model.norm: spectral"
             raise ConfigError(rule, "training.loss", loss)
 
     @property
     def proven_by(self) -> tuple[str, ...]:
         """The import path of blocks whose bounds are the word of their author, if it has any."""
-        return (self.model.block,) if is_path(self.model.block) else ()
+        return (self.model.block,) if is_import_path(self.model.block) else ()
 
     @property
     def radius(self) -> float:

@@ -3,6 +3,9 @@
 from typing import Any
 
 from ray.tune import Callback
+from ray.tune.experiment import Trial
+
+from study.metrics.reports import TrialReport
 
 
 class StudyCallback(Callback):
@@ -11,6 +14,16 @@ class StudyCallback(Callback):
 
     Tune pickles its callbacks, but a resumed study gets new ones, so an empty one is pickled.
     """
+
+    def on_trial_result(
+        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
+    ) -> None:
+        report = TrialReport.from_result(result)
+        if report is not None:
+            self.on_report(trial, report, result.get("node_ip"))
+
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        """A trial has reported; `node` is the address of the node that measured."""
 
     def __reduce__(self) -> tuple[Any, ...]:
         return Callback, ()

@@ -5,8 +5,8 @@ import platform
 from collections.abc import Mapping
 from importlib.metadata import version
 
+from study.config.imports import digests
 from study.config.study import StudyConfig
-from study.imports import digests
 from study.tracking import clone, tags
 from study.tracking.records import StudyRecord
 

@@ -109,11 +109,15 @@ class EndedTrials:
     """The trials of a running study that have ended.
 
     Tune passes all trials at every step. A large study has a hundred thousand steps, and nearly all
-    of its trials have ended, so ended trials are not looked at again. `running` are those that had
-    not ended at the last update.
+    of its trials have ended, so ended trials are not looked at again.
+
+    Attributes:
+        is_begun: whether this driver has begun its first step.
+        running: trials that had not ended at the last update.
     """
 
     def __init__(self) -> None:
+        self.is_begun = False
         self.running: list[Trial] = []
         self._known: set[str] = set()
         self._ended: set[str] = set()
@@ -123,6 +127,14 @@ class EndedTrials:
 
     def __contains__(self, trial: Trial) -> bool:
         return trial.trial_id in self._ended
+
+    def begin_step(self, trials: list[Trial]) -> list[Trial]:
+        """In the first step return the trials that ended under an earlier driver, which `update`
+        does not return then; else none."""
+        if self.is_begun:
+            return []
+        self.is_begun = True
+        return self.update(trials)
 
     def update(self, trials: list[Trial]) -> list[Trial]:
         """Return the trials that have ended since the last update. `trials` are all trials: Tune

@@ -14,18 +14,18 @@ from pathlib import Path
 import psycopg
 from psycopg import errors, sql
 
-from study.head.processes import ServiceError, in_group, refuse_if_taken
+from study.errors import UserError
+from study.head.processes import in_group, refuse_if_taken
 
 _OWNER = "owner"
 _START_SECONDS = 120
 
 
 class Postgres:
-    """A server with its data in one folder. Its methods raise ServiceError if a program of
+    """A server with its data in one folder. Its methods raise UserError if a program of
     PostgreSQL is missing or fails."""
 
     def __init__(self, data: Path) -> None:
-        """data: its folder, made at the first start."""
         self._data = data
 
     def start(self, port: int, owner_password: str) -> None:
@@ -33,14 +33,14 @@ class Postgres:
         superuser's password.
 
         Raises:
-            ServiceError: also if it runs on another port, or something else listens on this port.
+            UserError: also if it runs on another port, or something else listens on this port.
         """
         if not (self._data / "PG_VERSION").exists():
             self._lay_out(owner_password)
         if self._runs():
             if self._port() != port:
                 rule = f"it must be that of the database that runs, {self._port()}"
-                raise ServiceError(rule, "database_port", port)
+                raise UserError(rule, "database_port", port)
             return
         refuse_if_taken("database_port", port)
         # Left by a killed server. PostgreSQL takes a zombie with that number for a running one.
@@ -117,7 +117,7 @@ class Postgres:
             check=False,
         )
         if done.returncode:
-            raise ServiceError(f"PostgreSQL: {name} failed: {' '.join(done.stdout.split())}")
+            raise UserError(f"PostgreSQL: {name} failed: {' '.join(done.stdout.split())}")
 
 
 def _user() -> str | None:
@@ -133,5 +133,5 @@ def _binary(name: str) -> str:
     )
     path = str(versions[-1]) if versions else shutil.which(name)
     if path is None:
-        raise ServiceError(f"PostgreSQL must be installed, but there is no {name}")
+        raise UserError(f"PostgreSQL must be installed, but there is no {name}")
     return path

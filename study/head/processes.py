@@ -8,10 +8,6 @@ from pathlib import Path
 from study.errors import UserError
 
 
-class ServiceError(UserError):
-    """A service of the head cannot be started or stopped."""
-
-
 def in_group(group: int, word: str) -> bool:
     """Whether a process of a group has a word on its command line. The group number alone may have
     been reused."""
@@ -27,17 +23,17 @@ def in_group(group: int, word: str) -> bool:
 
 
 def refuse_if_taken(key: str, port: int) -> None:
-    """Raise ServiceError about the argument `key` if something listens on the port of 127.0.0.1."""
+    """Raise UserError about the argument `key` if something listens on the port of 127.0.0.1."""
     with socket.socket() as probe:
         probe.settimeout(5)
         if probe.connect_ex(("127.0.0.1", port)) == 0:
-            raise ServiceError(f"the port must be free, but something listens on {port}", key)
+            raise UserError(f"the port must be free, but something listens on {port}", key)
 
 
 def wait(condition: Callable[[], bool], seconds: float, otherwise: str) -> None:
-    """Wait for the condition; after `seconds` raise ServiceError with the text `otherwise`."""
+    """Wait for the condition; after `seconds` raise UserError with the text `otherwise`."""
     deadline = time.monotonic() + seconds
     while not condition():
         if time.monotonic() > deadline:
-            raise ServiceError(f"{otherwise} after {seconds:g} s")
+            raise UserError(f"{otherwise} after {seconds:g} s")
         time.sleep(0.1)  # between checks of another process

@@ -23,8 +23,9 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
+from study.errors import UserError
 from study.head.postgres import Postgres
-from study.head.processes import ServiceError, in_group, refuse_if_taken, wait
+from study.head.processes import in_group, refuse_if_taken, wait
 
 _ADMIN = "admin"
 _DATABASES = ("mlflow", "mlflow_users")
@@ -56,7 +57,7 @@ class Services:
             yield
 
     def start(self, storage_path: str, port: int, database_port: int) -> None:
-        """Start the services that do not answer. Raises ServiceError if a program is missing, a
+        """Start the services that do not answer. Raises UserError if a program is missing, a
         port is taken, or a service does not come up."""
         known = self._secrets()
         database_password = known["database_password"]
@@ -90,24 +91,25 @@ class Services:
             "auth_cache_ttl_seconds = 3600\n",
         )
         # Every user of the machine can read a command line, but not an environment.
-        secret = {
+        environment = {
             "MLFLOW_BACKEND_STORE_URI": records,
             "MLFLOW_AUTH_CONFIG_PATH": str(self._folder / "basic_auth.ini"),
             "MLFLOW_AUTH_ADMIN_PASSWORD": known["admin_password"],
             "MLFLOW_FLASK_SERVER_SECRET_KEY": known["server_key"],
+            # Its jobs would be seven processes, which no study uses.
+            "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
         }
-        self._start_mlflow(port, f"{storage_path}/artifacts", secret)
+        self._start_mlflow(port, f"{storage_path}/artifacts", environment)
 
     def stop(self) -> None:
-        """Stop both services. Raises ServiceError if one does not stop."""
+        """Stop both services. Raises UserError if one does not stop."""
         self._stop_mlflow()
         self._postgres.stop()
 
     def _secrets(self) -> dict[str, str]:
         path = self._folder / "secrets.json"
         if not path.exists():
-            made = {name: secrets.token_urlsafe(32) for name in _SECRETS}
-            self._write(path, json.dumps(made))
+            self._write(path, json.dumps({name: secrets.token_urlsafe(32) for name in _SECRETS}))
         known: dict[str, str] = json.loads(path.read_text())
         return known
 
@@ -117,17 +119,13 @@ class Services:
             file.write(text)
         os.replace(file.name, path)
 
-    # MLflow
-
     def _start_mlflow(self, port: int, artifacts: str, environment: Mapping[str, str]) -> None:
         command = [
             sys.executable, "-m", "mlflow", "server", "--app-name", "basic-auth", "--workers", "1",
             "--host", "127.0.0.1", "--port", str(port), "--artifacts-destination", artifacts,
-            # Against DNS rebinding. The port is that of the tunnel, which the user chooses.
+            # Against DNS rebinding. The user chooses the port of the tunnel.
             "--allowed-hosts", "localhost:*,127.0.0.1:*",
         ]  # fmt: skip
-        # Job execution would be seven processes, which no study uses.
-        no_jobs = {"MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false"}
         log_file = self._folder / "mlflow.log"
         log_file.touch(mode=0o600)
         with log_file.open("a") as log:
@@ -137,14 +135,14 @@ class Services:
                 stdout=log,
                 stderr=log,
                 cwd=self._folder,
-                env={**os.environ, **environment, **no_jobs},
+                env={**os.environ, **environment},
                 start_new_session=True,
             )
         self._write(self._mlflow_state, json.dumps({"group": process.pid}))
 
         def is_up() -> bool:
             if process.poll() is not None:
-                raise ServiceError(f"MLflow ended as it started; see {log_file}")
+                raise UserError(f"MLflow ended as it started; see {log_file}")
             return _is_healthy(f"http://127.0.0.1:{port}")
 
         wait(is_up, _START_SECONDS, f"MLflow does not answer; see {log_file}")

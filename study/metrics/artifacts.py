@@ -29,8 +29,7 @@ INVERSE = "inverse.json"
 LARGEST_PIXEL_ERROR."""
 VAL_RIGHT = "val_right.json"
 """Which images of the validation split are classified correctly, and for which of these that is
-proven within `radius`, l2, in pixels of [0, 1], a bit each. Earlier versions wrote only the
-first."""
+proven within `radius`, l2, in pixels of [0, 1], a bit each."""
 RECONSTRUCTIONS = "reconstructions.png"
 """Images above their reconstructions (paper, Figure 3) and the differences."""
 LARGEST_PIXEL_ERROR = "largest_pixel_error"
@@ -54,8 +53,8 @@ def write_reports(folder: Path, reports: Sequence[EpochReport]) -> None:
 def read_reports(content: bytes) -> list[EpochReport]:
     """The reports in a REPORTS file, in epoch order. Raises ValueError if it cannot be read."""
     try:
-        return [EpochReport.from_dict(values) for values in json.loads(content)]
-    except (AttributeError, RecursionError, TypeError, ValueError) as error:
+        return [EpochReport(**values) for values in json.loads(content)]
+    except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{REPORTS} cannot be read: {error}") from error
 
 
@@ -89,38 +88,30 @@ def packed(right: Sequence[bool], certified: Sequence[bool], radius: float) -> d
 def read_right(content: bytes, val_accuracy: float) -> list[bool]:
     """Which images a VAL_RIGHT file has as classified right. Raises ValueError if it cannot be
     read, or gives another accuracy than `val_accuracy`, a fraction in [0, 1]."""
-    bits = _read_bits(content, _RIGHT, VAL_ACCURACY, val_accuracy)
-    if bits is None:
-        raise ValueError(f"{VAL_RIGHT} cannot be read: it must have the key {_RIGHT!r}")
-    return bits
+    return _read_bits(content, _RIGHT, VAL_ACCURACY, val_accuracy)
 
 
-def read_certified(content: bytes, certified_accuracy: float) -> list[bool] | None:
-    """Which images a VAL_RIGHT file has as certified; None if an earlier version wrote it. Raises
-    ValueError as `read_right` does."""
+def read_certified(content: bytes, certified_accuracy: float) -> list[bool]:
+    """Which images a VAL_RIGHT file has as certified. Raises ValueError as `read_right` does."""
     return _read_bits(content, _CERTIFIED, CERTIFIED_ACCURACY, certified_accuracy)
 
 
-def _read_bits(content: bytes, key: str, metric: str, accuracy: float) -> list[bool] | None:
-    """The bits at a key of a VAL_RIGHT file, of which `metric` is the fraction that is set; None if
-    the key is not there."""
+def _read_bits(content: bytes, key: str, metric: str, accuracy: float) -> list[bool]:
+    """The bits at a key of a VAL_RIGHT file, of which `metric` is the fraction that is set."""
     try:
         stored = json.loads(content)
-        n = stored["n_images"]
-        if key not in stored:
-            return None
-        raw = base64.b64decode(stored[key], validate=True)
+        n, raw = stored["n_images"], base64.b64decode(stored[key], validate=True)
         if type(n) is not int or n < 1 or len(raw) != -(-n // 8):
             raise ValueError("it must have a bit for each of its images")
-    except (LookupError, RecursionError, TypeError, ValueError) as error:
+    except KeyError as error:
+        raise ValueError(f"{VAL_RIGHT} cannot be read: it must have the key {error}") from error
+    except (RecursionError, TypeError, ValueError) as error:
         raise ValueError(f"{VAL_RIGHT} cannot be read: {error}") from error
-    unpacked = np.unpackbits(np.frombuffer(raw, np.uint8), count=n)
-    bits: list[bool] = unpacked.astype(bool).tolist()
-    counted = sum(bits) / len(bits)
+    bits: list[bool] = np.unpackbits(np.frombuffer(raw, np.uint8), count=n).astype(bool).tolist()
     # The accuracy may have passed through float32.
-    if not abs(accuracy - counted) <= 1e-6:
+    if not abs(accuracy - sum(bits) / n) <= 1e-6:
         raise ValueError(
-            f"{VAL_RIGHT} has {sum(bits)} of {len(bits)} images {key}, {counted}, but the run's "
+            f"{VAL_RIGHT} has {sum(bits)} of {n} images {key}, {sum(bits) / n}, but the run's "
             f"{metric} is {accuracy}"
         )
     return bits

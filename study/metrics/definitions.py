@@ -10,6 +10,40 @@ from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from enum import StrEnum
 
+VAL_LOSS = "val_loss"
+VAL_ACCURACY = "val_accuracy"
+CERTIFIED_ACCURACY = "certified_accuracy"
+TRAIN_LOSS = "train_loss"
+TEST_ACCURACY = "test_accuracy"
+TEST_CERTIFIED_ACCURACY = "test_certified_accuracy"
+ATTACKED_ACCURACY = "attacked_accuracy"
+LOST_TO_ROUNDING = "lost_to_rounding"
+INVERSE_STEPS = "inverse_steps"
+RECONSTRUCTION_ERROR = "reconstruction_error"
+LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+INVERSE_LIPSCHITZ_UPPER_BOUND = "inverse_lipschitz_upper_bound"
+LOGIT_LIPSCHITZ_UPPER_BOUND = "logit_lipschitz_upper_bound"
+PROVEN_METRICS = (
+    LIPSCHITZ_UPPER_BOUND,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    LOGIT_LIPSCHITZ_UPPER_BOUND,
+)
+"""What the weights of a network alone decide; the same names as in its certificate."""
+CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
+"""Metrics of a trial; of a study, the sums over its trials."""
+
+# Metrics of a study's own run, once the study has ended.
+HYPERVOLUME = "hypervolume"
+N_FRONT = "n_front"
+N_COMPLETED = "n_completed"
+"""Trials that trained for all of their epochs."""
+HOURS = "hours"
+"""Wall-clock time in which at least one trial ran."""
+DEVICE_HOURS = "device_hours"
+"""GPU hours if trials have GPUs, else core hours: number per trial times wall-clock time."""
+
+_RADIUS = "evaluation.radius"  # in descriptions
+
 
 class Direction(StrEnum):
     MAXIMIZE = "maximize"
@@ -51,27 +85,25 @@ class Metric:
         title: for people, in a few words.
         short: for the head of a narrow column.
         direction: which way is better.
-        resolution: rounding of all reported values. Networks are equal in a metric if their
-            reported values are.
-        indifference: the indifference threshold of decision analysis: values that differ by at most
-            this fraction of the smaller one are equally good. 5 %: the effect of another seed on
-            bounds and steps (standard deviation 2 to 7 % on the digits), which is larger for
-            losses. 0 for fractions of images, whose noise follows from the number of images.
+        resolution: rounding of all reported values; equal ones count as equal.
+        indifference: values that differ by at most this fraction of the smaller one are equally
+            good. 5 %: the effect of another seed on bounds and steps (standard deviation 2 to 7 %
+            on the digits). 0 for fractions of images, whose noise follows from their number.
         worst: no useful trial is worse; the default coordinate of the hypervolume's reference
             point, or None. For `inverse_steps` a study takes its own inverse_max_steps.
         least: no value is below it.
         steers: whether it may be an objective or a constraint.
         repeatable: whether training the same epoch again gives the same value.
         in_decades: whether its values, above 0, run over decades, so that ratios count and not
-            differences: hypervolume, knee, sampler, scheduler, importance and the spread of repeats
-            see log10 of it.
+            differences: hypervolume, knee, sampler, scheduler and the spread of repeats see log10
+            of it.
         is_within_radius: whether it counts what holds within evaluation.radius; see `at`.
     """
 
     description: str
     title: str
     short: str
-    direction: Direction
+    direction: Direction = Direction.MINIMIZE
     worst: float | None = None
     resolution: Decimals | Digits = Digits(4)
     indifference: float = 0.05
@@ -102,16 +134,16 @@ class Metric:
         return 1.0 if is_fraction else math.inf
 
     def is_possible(self, value: float) -> bool:
-        """Whether a network may have this value; NaN is that of one that diverged."""
+        """Whether a network may have this value, which is NaN if the network diverged."""
         return math.isnan(value) or self.least <= value <= self.limit(Direction.MAXIMIZE)
 
     def scaled(self, value: float) -> float:
         """A value on the scale on which its differences count."""
-        # No bound of an inverse is 0, but a reference point of an earlier version may be.
+        # No bound of an inverse is 0, but somebody may have written one into MLflow.
         return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
 
     def unscaled_error(self, value: float, error: float) -> float:
-        """Standard error of a value, from that of `scaled(value)`; to first order."""
+        """Standard error of a value, to first order, from the error of `scaled(value)`."""
         return value * math.log(10) * error if self.in_decades else error
 
     def is_same(self, a: float, b: float) -> bool:
@@ -125,9 +157,6 @@ def number_text(value: float, n_digits: int = 4) -> str:
     page writes numbers alike."""
     text = f"{value:.{n_digits}g}"
     return f"{float(text):.0f}" if "e+" in text and abs(float(text)) < 1e6 else text
-
-
-_RADIUS = "evaluation.radius"  # in descriptions
 
 
 def radius_text(radius: float) -> str:
@@ -144,13 +173,10 @@ def radius_text(radius: float) -> str:
     return f"{float(context.create_decimal(repr(radius))):g}"
 
 
-def _accuracy(
-    split: str,
-    title: str,
-    short: str,
-    steers: bool = True,
-    is_within_radius: bool = False,
-) -> Metric:
+_UP = Digits(4, up=True)
+
+
+def _accuracy(split: str, title: str, short: str, **others: bool) -> Metric:
     return Metric(
         f"fraction right on the {split}",
         title,
@@ -160,27 +186,16 @@ def _accuracy(
         # Shows a single image of up to 100,000.
         resolution=Decimals(5),
         indifference=0.0,
-        steers=steers,
-        is_within_radius=is_within_radius,
+        **others,
     )
 
 
 METRICS: dict[str, Metric] = {
-    "train_loss": Metric(
-        "cross entropy on the training split, nats",
-        "training loss",
-        "train loss",
-        Direction.MINIMIZE,
-    ),
+    TRAIN_LOSS: Metric("cross entropy on the training split, nats", "training loss", "train loss"),
     "train_accuracy": _accuracy("training split", "training accuracy", "train acc"),
-    "val_loss": Metric(
-        "cross entropy on the validation split, nats",
-        "validation loss",
-        "val loss",
-        Direction.MINIMIZE,
-    ),
-    "val_accuracy": _accuracy("validation split", "validation accuracy", "val acc"),
-    "certified_accuracy": _accuracy(
+    VAL_LOSS: Metric("cross entropy on the validation split, nats", "validation loss", "val loss"),
+    VAL_ACCURACY: _accuracy("validation split", "validation accuracy", "val acc"),
+    CERTIFIED_ACCURACY: _accuracy(
         f"validation split, proven for all images within {_RADIUS}",
         "certified accuracy",
         "cert acc",
@@ -194,78 +209,67 @@ METRICS: dict[str, Metric] = {
         worst=0.0,
         least=-math.inf,
     ),
-    "lost_to_rounding": Metric(
+    LOST_TO_ROUNDING: Metric(
         "fraction of the validation split that would be certified in exact arithmetic, but is not",
         "lost to rounding",
         "lost",
-        Direction.MINIMIZE,
         worst=1.0,
         resolution=Decimals(5),
         indifference=0.0,
     ),
-    "logit_lipschitz_upper_bound": Metric(
+    LOGIT_LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on Lip(z_i - z_j) by the image, l2, the largest over classes, rounded up",
         "proven bound on the logits",
         "logits",
-        Direction.MINIMIZE,
-        resolution=Digits(4, up=True),
+        resolution=_UP,
     ),
-    "inverse_lipschitz_upper_bound": Metric(
+    INVERSE_LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on the Lipschitz constant of the inverse, l2 to l2, rounded up",
         "proven bound on the inverse",
         "inverse",
-        Direction.MINIMIZE,
-        resolution=Digits(4, up=True),
+        resolution=_UP,
         in_decades=True,
     ),
-    "lipschitz_upper_bound": Metric(
+    LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on Lip(g), l2 to l2, the largest over blocks, rounded up",
         "proven bound on Lip(g)",
         "bound",
-        Direction.MINIMIZE,
         worst=1.0,
-        resolution=Digits(4, up=True),
+        resolution=_UP,
     ),
-    "inverse_steps": Metric(
+    INVERSE_STEPS: Metric(
         "evaluations of g per sample and block",
         "steps of the inverse",
         "steps",
-        Direction.MINIMIZE,
         resolution=Decimals(2),
     ),
-    "reconstruction_error": Metric(
+    # Another seed changes these two errors by up to a half: rounding, and what the last step left.
+    RECONSTRUCTION_ERROR: Metric(
         "||x - x_hat|| / ||x||, l2, mean",
         "reconstruction error",
         "rec error",
-        Direction.MINIMIZE,
         worst=1.0,
-        # Rounding, and what the last step left: another seed changes it by up to a half.
         indifference=1.0,
     ),
     "noise_error": Metric(
         "||x - x_hat|| / ||x||, l2, mean, from features rounded to bfloat16",
         "error from rounded features",
         "noise error",
-        Direction.MINIMIZE,
         worst=1.0,
         indifference=1.0,
     ),
     "epoch_seconds": Metric(
-        "seconds of training an epoch",
-        "seconds an epoch",
-        "s/epoch",
-        Direction.MINIMIZE,
-        repeatable=False,
+        "seconds of training an epoch", "seconds an epoch", "s/epoch", repeatable=False
     ),
-    "test_accuracy": _accuracy("test set", "test accuracy", "test acc", steers=False),
-    "test_certified_accuracy": _accuracy(
+    TEST_ACCURACY: _accuracy("test set", "test accuracy", "test acc", steers=False),
+    TEST_CERTIFIED_ACCURACY: _accuracy(
         f"test set, proven for all images within {_RADIUS}",
         "certified test accuracy",
         "test cert",
         steers=False,
         is_within_radius=True,
     ),
-    "attacked_accuracy": _accuracy(
+    ATTACKED_ACCURACY: _accuracy(
         f"first test images, attacked within {_RADIUS}",
         "attacked accuracy",
         "attacked",
@@ -276,22 +280,15 @@ METRICS: dict[str, Metric] = {
         "the most memory of the GPU that was in use",
         "peak GPU memory, bytes",
         "GPU bytes",
-        Direction.MINIMIZE,
         steers=False,
     ),
-    "cpu_hours": Metric(
-        "CPU time of the trial, hours",
-        "CPU time, hours",
-        "CPU h",
-        Direction.MINIMIZE,
-        steers=False,
-        repeatable=False,
+    CPU_HOURS: Metric(
+        "CPU time of the trial, hours", "CPU time, hours", "CPU h", steers=False, repeatable=False
     ),
-    "gpu_hours": Metric(
+    GPU_HOURS: Metric(
         "time for which the trial had its GPU, times its part of it, hours",
         "GPU time, hours",
         "GPU h",
-        Direction.MINIMIZE,
         steers=False,
         repeatable=False,
     ),
@@ -315,39 +312,6 @@ def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
 def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
     """Metrics by name, each rounded to its resolution."""
     return {name: meaning(name).resolution.round(value) for name, value in metrics.items()}
-
-
-# Metrics of a study's own run, once the study has ended.
-HYPERVOLUME = "hypervolume"
-N_FRONT = "n_front"
-N_COMPLETED = "n_completed"
-"""Trials that trained for all of their epochs."""
-HOURS = "hours"
-"""Wall-clock time in which at least one trial ran."""
-DEVICE_HOURS = "device_hours"
-"""GPU hours if trials have GPUs, else core hours: number per trial times wall-clock time."""
-CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
-"""Metrics of a trial; of a study, the sums over its trials."""
-
-ATTACKED_ACCURACY = "attacked_accuracy"
-CERTIFIED_ACCURACY = "certified_accuracy"
-INVERSE_LIPSCHITZ_UPPER_BOUND = "inverse_lipschitz_upper_bound"
-INVERSE_STEPS = "inverse_steps"
-LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
-LOST_TO_ROUNDING = "lost_to_rounding"
-LOGIT_LIPSCHITZ_UPPER_BOUND = "logit_lipschitz_upper_bound"
-PROVEN_METRICS = (
-    LIPSCHITZ_UPPER_BOUND,
-    INVERSE_LIPSCHITZ_UPPER_BOUND,
-    LOGIT_LIPSCHITZ_UPPER_BOUND,
-)
-"""Those that the weights of a network alone decide; named alike in its certificate."""
-RECONSTRUCTION_ERROR = "reconstruction_error"
-TRAIN_LOSS = "train_loss"
-VAL_LOSS = "val_loss"
-VAL_ACCURACY = "val_accuracy"
-TEST_ACCURACY = "test_accuracy"
-TEST_CERTIFIED_ACCURACY = "test_certified_accuracy"
 
 
 def diverged(values: Mapping[str, float], objectives: Iterable[str]) -> str | None:

@@ -20,6 +20,9 @@ class Objective:
     direction: Direction
     reference: float
 
+    def __str__(self) -> str:
+        return self.direction.value
+
 
 @dataclass(frozen=True)
 class Constraint:
@@ -29,13 +32,19 @@ class Constraint:
     operator: Literal["<", "<=", ">", ">="]
     bound: float
 
+    @property
+    def direction(self) -> Direction:
+        """The side on which values meet it: to minimize, those below the bound."""
+        return Direction.MINIMIZE if self.operator in ("<", "<=") else Direction.MAXIMIZE
+
     def holds(self, value: float) -> bool:
         """Whether a value meets the constraint; NaN never does."""
         return bool(_HOLDS[self.operator](value, self.bound))
 
     def violation(self, value: float) -> float:
         """By how much the bound is missed; above 0 exactly if `holds` is false, inf for NaN."""
-        missed = value - self.bound if self.operator in ("<", "<=") else self.bound - value
+        is_upper = self.direction is Direction.MINIMIZE
+        missed = value - self.bound if is_upper else self.bound - value
         if math.isnan(missed):
             return math.inf
         # On the bound itself, a strict constraint is missed by 0 but does not hold.

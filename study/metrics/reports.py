@@ -26,42 +26,28 @@ class TrialStatus(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class Evaluation:
-    """Measurements of a network in eval mode, without training.
+    """Measurements of a network in eval mode, without training. METRICS says what each is.
 
     Attributes:
-        val_loss: mean cross entropy on the validation split, in nats.
-        val_accuracy: fraction in [0, 1] on the validation split.
-        certified_accuracy: fraction in [0, 1] of the validation split that is classified right with
-            a proven radius above evaluation.radius.
-        median_radius: median over the validation split of the proven radii, l2, in pixels of
-            [0, 1]; an image that is classified wrong has a negative one.
-        lost_to_rounding: fraction in [0, 1] of the validation split that only the rounding of the
-            precision in which the network answers keeps from being counted in certified_accuracy.
-        logit_lipschitz_upper_bound: proven, the largest over pairs of classes of a bound of
-            Lip(z_i - z_j) by pixels of [0, 1].
-        inverse_lipschitz_upper_bound: proven, of the inverse of `features`; finite: invertible.
-        lipschitz_upper_bound: proven, of one block's g; see models.proofs.certification.
-        inverse_steps: evaluations of g per sample and block to reach rtol, mean over blocks and the
-            validation sample; max_steps counts where it did not converge.
-        reconstruction_error: mean over the validation sample of ||x - x_hat||_2 / ||x||_2 (paper,
-            Table 1); infinite where the inverse diverged.
-        noise_error: the same error of images from their features rounded to bfloat16.
+        lipschitz_upper_bound: see models.proofs.certification.
+        inverse_steps: to reach rtol, mean over blocks and the validation sample; max_steps counts
+            where the inverse did not converge.
+        reconstruction_error: over the validation sample (paper, Table 1); infinite where the
+            inverse diverged.
         own: metrics of the user's own, by name.
-
-    What is None was not measured by an earlier version.
     """
 
     val_loss: float
     val_accuracy: float
+    certified_accuracy: float
+    median_radius: float
+    lost_to_rounding: float
+    logit_lipschitz_upper_bound: float
+    inverse_lipschitz_upper_bound: float
     lipschitz_upper_bound: float
     inverse_steps: float
     reconstruction_error: float
-    certified_accuracy: float | None = None
-    median_radius: float | None = None
-    lost_to_rounding: float | None = None
-    logit_lipschitz_upper_bound: float | None = None
-    inverse_lipschitz_upper_bound: float | None = None
-    noise_error: float | None = None
+    noise_error: float
     own: Mapping[str, float] = field(default_factory=dict)
 
     def metrics(self) -> dict[str, float]:
@@ -77,21 +63,16 @@ class EpochReport(Evaluation):
     Attributes:
         epoch: epochs trained so far, from 1.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
-        train_loss: mean cross entropy over the epoch's training steps, in nats.
-        train_accuracy: fraction in [0, 1], over the epoch's training steps.
-        epoch_seconds: wall-clock seconds of the training steps of one epoch. These three are None
-            for a network that its user trained.
-        test_accuracy: fraction in [0, 1]; only in the last report of a completed trial.
-        test_certified_accuracy: certified_accuracy on the test set; likewise. None if an earlier
-            version measured the trial.
-        attacked_accuracy: fraction in [0, 1] of the first test images that an attack within
-            evaluation.radius leaves right; likewise. Projections are not attacked: that would take
-            longer than training a small network.
+        train_loss, train_accuracy: over the training steps of the epoch. These and epoch_seconds
+            are None for a network that its user trained.
+        epoch_seconds: wall-clock seconds of the training steps.
+        test_accuracy, test_certified_accuracy, attacked_accuracy: only in the last report of a
+            completed trial. Projections are not attacked: that would take longer than training a
+            small network.
         peak_memory_bytes: peak GPU memory of tensors since the last report; None on a CPU.
         cpu_hours: CPU time of all threads of the worker since the trial began, including the proofs
             and projections of a last report. A restored trial continues cpu_hours and gpu_hours
-            from its checkpoint: what was lost with its worker does not count. None in reports of
-            earlier versions.
+            from its checkpoint: what was lost with its worker does not count.
         gpu_hours: wall-clock time likewise, times the trial's part of a GPU; None on a CPU.
         device: name of the processor or GPU that trained.
         device_use: MLflow's system metrics of the GPU, sampled once, when the training steps of the
@@ -112,12 +93,6 @@ class EpochReport(Evaluation):
     device: str = ""
     device_use: Mapping[str, float] = field(default_factory=dict)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> "EpochReport":
-        """The report from `asdict`, without metrics that only earlier versions measured."""
-        known = {f.name for f in fields(cls)}
-        return cls(**{name: value for name, value in values.items() if name in known})
-
 
 CONTROL = 0.0
 """The bound to which the control of a trial is projected."""
@@ -132,16 +107,13 @@ class ProjectionReport(Evaluation):
             classifier alone: its blocks change nothing.
         fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
-        test_accuracy: fraction in [0, 1].
-        test_certified_accuracy: certified_accuracy on the test set; None if an earlier version
-            measured the projection.
     """
 
     projected_to: float
     fine_tune_steps: int
     timestamp: float
     test_accuracy: float
-    test_certified_accuracy: float | None = None
+    test_certified_accuracy: float
 
 
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)
@@ -187,13 +159,14 @@ class TrialReport:
         """The report in a Ray result; None if the trial never reported."""
         if "trial_status" not in result:
             return None
-        epoch = next(map(EpochReport.from_dict, result["epochs"]), None)
-        projections = tuple(ProjectionReport(**fields) for fields in result["projections"])
+        epochs, earlier = (
+            tuple(EpochReport(**report) for report in result[key]) for key in ("epochs", "earlier")
+        )
         return cls(
             TrialStatus(result["trial_status"]),
-            epoch,
+            epochs[0] if epochs else None,
             result["reason"],
-            projections,
+            tuple(ProjectionReport(**report) for report in result["projections"]),
             result["is_repeated"],
-            tuple(map(EpochReport.from_dict, result["earlier"])),
+            earlier,
         )

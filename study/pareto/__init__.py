@@ -1,9 +1,8 @@
 """The mathematics of losses: dominance, fronts and hypervolume.
 
 points      which networks a front admits, and the one place where metrics become losses
-dominance   nondominated points, ranks of fronts, hypervolume
+dominance   nondominated points, ranks of fronts, hypervolume, a front to which points are added
 knee        the point of a front that costs the most to leave
-growing     a front to which points are added
 repeats     how far trainings of one sample lie apart, and how certain the front is
 certainty   how certain accuracies are that were counted on a split, and the front with them
 difference  difference of two fronts in hypervolume, with its confidence interval

@@ -11,9 +11,10 @@ from study.pareto.dominance import Losses, distinct_fronts
 N_DRAWS = 1000  # bootstrap draws of the split
 _Z = 1.959963984540054  # of a standard normal distribution, two-sided 95 %
 _VARIANCES = 5.0
-"""Variance of the draws, relative to that of a split. The new split and the measured one both vary,
-which makes 2; points are on a front partly by luck, for which 2 is overconfident. Of 1 to 6, 5 was
-off by at most 0.05 in each of ten bins in simulated studies (tests.benchmarks.certainty)."""
+"""Variance of the draws, relative to the variance of a split. The new split and the measured one
+both vary, which makes 2; points are on a front partly by luck, for which 2 is overconfident. 5 is
+the value from 1 to 6 that was off by at most 0.05 in each of ten bins in simulated studies
+(tests.benchmarks.certainty)."""
 
 Counted = Mapping[int, NDArray[np.bool_]]
 """Column of losses -> which images of the split each of n networks has right there, bool
@@ -56,7 +57,7 @@ def front_probabilities(
         counted: one column or more.
         losses: (n, m), as measured.
         indifference: (m,), as for `distinct_front`, which decides what is on the front.
-        variances: variance of the draws, relative to that of a split; see _VARIANCES.
+        variances: variance of the draws, relative to a split's; see _VARIANCES.
     """
     # Merge images with the same answers into one of larger weight: most are right for all.
     answers = np.concatenate([*counted.values()])
@@ -76,9 +77,9 @@ def front_probabilities(
 
 
 def contenders(losses: Losses, n_images: int, columns: Collection[int]) -> list[int]:
-    """Rows of losses (n, m) that may be on the front if the split were drawn anew: each of the
-    others is dominated, by more than six standard errors. `columns`, one or more, are minus
-    fractions of the n_images."""
+    """Rows of losses (n, m) that may be on the front if the split were drawn anew; the other rows
+    are dominated by more than six standard errors. `columns`, one or more, are minus fractions of
+    the n_images."""
     counted = sorted(columns)
     fractions = -losses[:, counted]
     # The variance of each fraction alone; a difference on the same images mostly varies less.

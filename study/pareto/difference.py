@@ -1,7 +1,7 @@
 """Difference of two fronts in hypervolume, and its confidence interval by one source of noise: the
 images that accuracies are counted on, or the training seeds. Losses are arrays: less is better.
 
-The best value of one loss is a hypervolume too: that of one column, up to 0 for an accuracy.
+The best value of one loss is a hypervolume too, of a single column, up to 0 for an accuracy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,12 +14,12 @@ from study.pareto.dominance import Losses, hypervolume, nondominated
 
 N_DRAWS = 1000  # bootstrap draws of the images
 _COVERED = 0.95
-# Variance of the draws, relative to that of the images: points are on a front partly by luck. Of 1
-# to 2, the least whose intervals cover at least 94 % in each kind of simulated pair of studies
-# (tests.benchmarks.comparison).
+# Variance of the draws, relative to the images': points are on a front partly by luck. This is the
+# least value from 1 to 2 whose intervals cover at least 94 % in each kind of simulated pair of
+# studies (tests.benchmarks.comparison).
 _VARIANCES = 1.5
-# Relative to the largest loss of a column. The hypervolume is linear in a loss between those of
-# other points, which are mostly further apart.
+# Step of the central differences, relative to the largest loss of a column. The hypervolume is
+# linear in a loss up to the losses of other points, which are mostly further away.
 _STEP = 1e-6
 
 Interval = tuple[float, float]
@@ -59,8 +59,8 @@ class Trainings:
 
 
 def difference(first: Losses, second: Losses, reference_point: Sequence[float]) -> float:
-    """Hypervolume of the first losses (n, m) minus that of the second within a reference point
-    (m,), exact."""
+    """Hypervolume of the first losses (n, m) minus the second's, both within a reference point
+    (m,); exact."""
     return hypervolume(first, reference_point) - hypervolume(second, reference_point)
 
 
@@ -111,10 +111,7 @@ def _drawn_by_images(
     for index in range(n_draws):
         weights = rng.standard_gamma(counts / variances)
         fractions = patterns @ (weights / weights.sum())
-        for drawn, of_front in (
-            (losses_first, fractions[:n]),
-            (losses_second, fractions[n:]),
-        ):
+        for drawn, of_front in ((losses_first, fractions[:n]), (losses_second, fractions[n:])):
             by_column = of_front.reshape(len(first.counted), -1)
             for column, of_column in zip(first.counted, by_column, strict=True):
                 drawn[:, column] = -of_column
@@ -181,8 +178,8 @@ def _variance(samples: Sequence[Trainings], reference_point: Sequence[float]) ->
 
 
 def _residuals_at(donor: Trainings, rungs: Losses) -> list[Losses]:
-    """Differences (k, m) of each training of a donor from its means, for k rungs: those of its
-    networks at the nearest rungs. Empty if it was trained once."""
+    """Differences (k, m) of each training of a donor from its means, for k rungs, each taken at the
+    donor's nearest rung. Empty if it was trained once."""
     if len(donor.losses) == 1:
         return []
     at_rungs = []

@@ -6,23 +6,7 @@ import moocore
 import numpy as np
 from numpy.typing import NDArray
 
-from study.metrics.definitions import Direction
-
 Losses = NDArray[np.float64]
-
-
-def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> Losses:
-    """Objective values (n, m) as losses (n, m): maximized columns change their sign.
-
-    Raises:
-        ValueError: if a value is not finite, or the number of columns is wrong.
-    """
-    array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
-    if not np.isfinite(array).all():
-        raise ValueError(f"objective values must be finite, but got {array.tolist()}")
-    sign = np.array([-1.0 if d is Direction.MAXIMIZE else 1.0 for d in directions])
-    signed: Losses = array * sign
-    return signed
 
 
 def nondominated(losses: Losses) -> NDArray[np.bool_]:
@@ -39,10 +23,10 @@ def nondominated(losses: Losses) -> NDArray[np.bool_]:
 def distinct_front(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     """Which rows of losses (n, m) are on the front if small differences count as none: bool (n,).
 
-    Rows are visited in the order of the column with the smallest indifference, equals in that of
-    the next. Each is kept unless a kept row equals or beats it in every column, small differences
-    aside. So each row has a kept one that is better or the same: an epsilon-Pareto set (Laumanns,
-    Thiele, Deb and Zitzler, Evolutionary Computation 10, 2002).
+    Rows are sorted by the column with the smallest indifference, then by the next. Each is kept
+    unless a kept row equals or beats it in every column, small differences aside. So each row has a
+    kept one that is better or the same: an epsilon-Pareto set (Laumanns, Thiele, Deb and Zitzler,
+    Evolutionary Computation 10, 2002).
 
     Args:
         indifference: (m,), 0 or more: the difference of two losses up to which they count as equal,
@@ -89,3 +73,25 @@ def hypervolume(losses: Losses, reference_point: Sequence[float]) -> float:
     if len(inside) == 0:
         return 0.0
     return float(moocore.hypervolume(inside, ref=reference))
+
+
+class GrowingFront:
+    """The nondominated rows of all losses added so far.
+
+    Attributes:
+        losses: (n, m), distinct rows.
+        hypervolume: of the front within reference_point (m,), in losses; exact.
+    """
+
+    def __init__(self, reference_point: Sequence[float]) -> None:
+        self._reference_point = reference_point
+        self.losses: Losses = np.empty((0, len(reference_point)))
+        self.hypervolume = 0.0
+
+    def add(self, losses: Losses) -> None:
+        """Add rows of losses (n, m); n may be 0."""
+        rows = np.concatenate([self.losses, losses])
+        kept = nondominated(rows)
+        if kept[len(self.losses) :].any():
+            self.losses = np.unique(rows[kept], axis=0)
+            self.hypervolume = hypervolume(self.losses, self._reference_point)

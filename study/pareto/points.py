@@ -9,7 +9,7 @@ import numpy as np
 from study.metrics.definitions import Direction, meaning
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialReport, TrialStatus
-from study.pareto.dominance import Losses, as_losses
+from study.pareto.dominance import Losses
 
 
 def admitted(
@@ -22,12 +22,23 @@ def admitted(
     return finite and all(c.holds(metrics.get(c.metric, math.nan)) for c in constraints)
 
 
+def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> Losses:
+    """Objective values (n, m) as losses (n, m): maximized columns change their sign.
+
+    Raises:
+        ValueError: if a value is not finite, or the number of columns is wrong.
+    """
+    array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
+    if not np.isfinite(array).all():
+        raise ValueError(f"objective values must be finite, but got {array.tolist()}")
+    sign = np.array([-1.0 if d is Direction.MAXIMIZE else 1.0 for d in directions])
+    signed: Losses = array * sign
+    return signed
+
+
 def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]) -> Losses:
     """Metrics of n admitted networks as losses (n, m), each rounded to its resolution."""
-    values = [
-        [meaning(o.metric).resolution.round(of_network[o.metric]) for o in objectives]
-        for of_network in metrics
-    ]
+    values = [[_rounded(of_network, o) for o in objectives] for of_network in metrics]
     return as_losses(values, [o.direction for o in objectives])
 
 
@@ -37,13 +48,26 @@ def scaled_losses(
     """The losses (n, m) whose differences count, for hypervolume and knee: log10 of metrics that
     run over decades, the others as they are. The same rows dominate as in `losses`."""
     values = [
-        [
-            meaning(o.metric).scaled(meaning(o.metric).resolution.round(of_network[o.metric]))
-            for o in objectives
-        ]
+        [meaning(o.metric).scaled(_rounded(of_network, o)) for o in objectives]
         for of_network in metrics
     ]
     return as_losses(values, [o.direction for o in objectives])
+
+
+def _rounded(metrics: Mapping[str, float], objective: Objective) -> float:
+    return meaning(objective.metric).resolution.round(metrics[objective.metric])
+
+
+def losses_of_trainings(
+    trainings: Sequence[Mapping[str, float]],
+    compared: Mapping[str, float],
+    objectives: Sequence[Objective],
+) -> Losses:
+    """Scaled losses (n, m) of a network in its n trainings, centered on those of the metrics that
+    are compared: a mean of logarithms is less than the logarithm of the mean."""
+    losses = scaled_losses(trainings, objectives)
+    centered: Losses = losses + scaled_losses([compared], objectives) - losses.mean(axis=0)
+    return centered
 
 
 def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:
@@ -73,13 +97,13 @@ def of_report(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> dict[float | None, Mapping[str, float]]:
-    """Bound of the rung, None for the trial's own -> metrics of the admitted networks of a trial's
-    last report; empty unless the trial completed."""
+    """The metrics of the admitted networks of a trial's last report, by the bound of the
+    projection, None for the trial's own network; empty unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None
     networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
-    networks.update((rung.projected_to, rung.metrics()) for rung in report.projections)
+    networks.update((one.projected_to, one.metrics()) for one in report.projections)
     networks.pop(CONTROL, None)
     return {
         projected_to: metrics

@@ -54,9 +54,7 @@ def is_dominated_beyond_spread(sample: SampleLosses, others: Sequence[SampleLoss
 
 
 def front_shares(
-    points: Sequence[Losses],
-    front: Callable[[Losses], NDArray[np.bool_]],
-    seed: int = 0,
+    points: Sequence[Losses], front: Callable[[Losses], NDArray[np.bool_]]
 ) -> list[float]:
     """How often each point is on the front when all trainings are drawn anew; an estimate.
 
@@ -77,7 +75,7 @@ def front_shares(
             if len(losses) > 1
         ]
     )
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     n_trainings = np.array([len(losses) for losses in points])
     counts = np.zeros(len(points))
     for _ in range(N_DRAWS):

@@ -1,7 +1,7 @@
 """How certain a front is, judged by the validation images that its accuracies are counted on."""
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from typing import Any
@@ -47,38 +47,31 @@ def with_answers(
         return listed, None
     known = listed
     try:
-        wanted = dict.fromkeys([VAL_ACCURACY, *counted_columns(objectives)])
-        found = counted_images(records, front, [*wanted])
+        wanted = [*dict.fromkeys([VAL_ACCURACY, *counted_columns(objectives)])]
+        found = counted_images(records, front, wanted)
         n_images = found[VAL_ACCURACY].shape[1]
-        place = {point.label: row for row, point in enumerate(front)}
-
-        def images(point: Point, metric: str) -> NDArray[Any] | None:
-            is_known = metric in found and point.label in place
-            return found[metric][place[point.label]] if is_known else None
-
+        counted = {
+            point.label: {metric: images[row] for metric, images in found.items()}
+            for row, point in enumerate(front)
+        }
         known = tuple(
-            replace(
-                point,
-                right=images(point, VAL_ACCURACY),
-                certified=images(point, CERTIFIED_ACCURACY),
-                n_val_images=n_images,
-            )
+            replace(point, counted=counted.get(point.label, {}), n_val_images=n_images)
             for point in listed
         )
-        shares, fixed = _shares(known, objectives, records, n_images)
+        shares = _shares(known, objectives, records, n_images)
     except UnsureError as error:
         return known, str(error)
-    return tuple(replace(p, front_share=shares.get(p.label)) for p in known), fixed
+    return tuple(replace(p, front_share=shares.get(p.label)) for p in known), None
 
 
 def _shares(
     listed: Sequence[Point], objectives: Sequence[Objective], records: Records, n_images: int
-) -> tuple[Mapping[str, float], str | None]:
-    """(label of each point of the front -> its probability; empty if no objective is counted on
-    the images; why an objective that is counted on them stays as measured, else None)."""
+) -> Mapping[str, float]:
+    """Label of each point of the front -> its probability; empty if no objective is counted on the
+    images."""
     columns = counted_columns(objectives)
     if not columns:
-        return {}, None
+        return {}
     admitted = [point for point in listed if point.is_admitted]
     losses = points.losses([point.metrics for point in admitted], objectives)
     rows = certainty.contenders(losses, n_images, columns.values())
@@ -88,15 +81,12 @@ def _shares(
         )
     rivals = [admitted[row] for row in rows]
     found = counted_images(records, rivals, [*columns])
-    if not found:
-        return {}, fixed_note(columns, found)
     shares = certainty.front_probabilities(
         {columns[metric]: images for metric, images in found.items()},
         losses[rows],
         points.indifference(objectives),
     )
-    by_label = {p.label: s for p, s in zip(rivals, shares, strict=True) if p.mark is Mark.FRONT}
-    return by_label, fixed_note(columns, found)
+    return {p.label: s for p, s in zip(rivals, shares, strict=True) if p.mark is Mark.FRONT}
 
 
 def counted_columns(objectives: Sequence[Objective]) -> dict[str, int]:
@@ -108,64 +98,50 @@ def counted_columns(objectives: Sequence[Objective]) -> dict[str, int]:
     }
 
 
-def fixed_note(sought: Iterable[str], found: Iterable[str]) -> str | None:
-    """Why fractions that were sought and not found stay as measured while images are drawn anew, a
-    sentence; None if all were found."""
-    missing = sorted(set(sought) - set(found))
-    if not missing:
-        return None
-    return (
-        f"where validation images are drawn anew, {' and '.join(missing)} stays as measured: a "
-        "network of an earlier version does not say for which images it holds"
-    )
-
-
 def counted_images(
     records: Records, wanted: Sequence[Point], metrics: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """On which images of the validation split each point counts, for VAL_ACCURACY and
-    CERTIFIED_ACCURACY if they are among `metrics`: bool (number of points, number of images); of
-    points with several trainings, the fraction of these, in [0, 1]. CERTIFIED_ACCURACY is absent if
-    a network of an earlier version did not keep it.
+    """Metric, of VAL_ACCURACY and CERTIFIED_ACCURACY -> on which images of the validation split
+    each point counts: bool (number of points, number of images); of points with several trainings,
+    the fraction of these, in [0, 1].
 
     Raises:
         UnsureError: if files cannot be read, were not kept, or are of splits that differ in size.
     """
 
-    def parts(point: Point) -> dict[str, NDArray[Any]]:
-        own = {VAL_ACCURACY: point.right, CERTIFIED_ACCURACY: point.certified}
-        known = {k: images for k, images in own.items() if images is not None and k in metrics}
-        if len(known) == len(metrics):
-            return known
+    def images(point: Point) -> Mapping[str, NDArray[Any]]:
+        if point.counted.keys() >= set(metrics):
+            return point.counted
         runs = [_fetched(records, run, metrics) for run in point.records]
-        return {
-            name: runs[0][name] if len(runs) == 1 else np.mean([run[name] for run in runs], axis=0)
-            for name in metrics
-            if all(name in run for run in runs)
-        }
+        if len(runs) == 1:
+            return runs[0]
+        return {name: np.mean([run[name] for run in runs], axis=0) for name in metrics}
 
     with ThreadPoolExecutor(_N_THREADS) as pool:
-        by_point = list(pool.map(parts, wanted))
-    shared = [name for name in metrics if all(name in of_point for of_point in by_point)]
-    if len({len(of_point[name]) for of_point in by_point for name in shared}) > 1:
+        by_point = list(pool.map(images, wanted))
+    if len({len(one[name]) for one in by_point for name in metrics}) > 1:
         raise UnsureError("how sure accuracies are is not said: their splits differ in size")
-    return {name: np.array([of_point[name] for of_point in by_point]) for name in shared}
+    return {name: np.array([one[name] for one in by_point]) for name in metrics}
 
 
 def _fetched(
     records: Records, run: TrialRecord, metrics: Sequence[str]
 ) -> dict[str, NDArray[np.bool_]]:
-    """For each metric the images on which the network of a run counts, without those that an
-    earlier version did not keep."""
+    """For each metric the images on which the network of a run counts."""
+    found = {}
     try:
         if VAL_RIGHT not in records.artifacts(run.run_id):
             raise ValueError(f"{VAL_RIGHT} is not there")
         content = records.artifact(run.run_id, VAL_RIGHT)
-        bits = {name: _COUNTED[name](content, run.metrics.get(name, math.nan)) for name in metrics}
+        for name in metrics:
+            bits = _COUNTED[name](content, run.metrics.get(name, math.nan))
+            if bits is None:
+                raise ValueError(f"{VAL_RIGHT} does not say which images count for {name}")
+            found[name] = np.array(bits, np.bool_)
     except LocationError:
         raise
     except (TrackingError, ValueError) as error:
         raise UnsureError(
             f"how sure accuracies are is not said: run {run.run_id}: {error}"
         ) from error
-    return {name: np.array(one, np.bool_) for name, one in bits.items() if one is not None}
+    return found

@@ -54,11 +54,13 @@ class Comparison(Ranking):
         }
 
     @property
-    def radii(self) -> dict[float | None, str]:
-        """evaluation.radius -> the first study with it; None if a study searches its data set."""
-        found = dict[float | None, str]()
+    def radii(self) -> dict[float, str]:
+        """evaluation.radius -> the first study with it."""
+        found = dict[float, str]()
         for name, report in self.reports.items():
-            found.setdefault(report.study.config.evaluation.radius, name)
+            radius = report.study.config.evaluation.radius
+            assert radius is not None, "a study that was read states its radius"
+            found.setdefault(radius, name)
         return found
 
     def typed(self, point: Point) -> str:
@@ -88,7 +90,6 @@ class Comparison(Ranking):
         return page and page.replace("{run_id}", point.first.run_id)
 
     def content(self, every: bool) -> dict[str, Any]:
-        """The comparison, for JSON, with the joint front or, if `every` is set, all networks."""
         apart = self.differences
         return {
             "studies": self.studies_content(),
@@ -137,8 +138,7 @@ class Comparison(Ranking):
         ]
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """The joint front or, if `every` is set, all networks, a row each: the study, the mark
-        among all studies, and the columns of a study's report."""
+        """Each row has the study, the mark among all studies, and the columns of a report."""
         import pandas as pd
 
         marks = {point.handle: point.mark.value for point in self.points}
@@ -240,18 +240,14 @@ def _check_settings(reports: Mapping[str, Report]) -> None:
 
 
 def _check_same(reports: Mapping[str, Report], section: str, key: str, rule: str) -> None:
-    """Check that a setting is the same in all studies, and varied in none."""
-    values = {
-        name: "varied"
-        if key in dict(one.study.config.space)
-        else quoted(one.study.config.to_dict()[section][key])
-        for name, one in reports.items()
-    }
-    first, expected = next(iter(values.items()))
-    for name, one in values.items():
-        if one != expected or one == "varied":
-            in_first = f"{expected} in {first} and " if name != first else ""
-            raise _refusal(f"{rule}, but {section}.{key} is {in_first}{one} in {name}")
+    """Check that a setting is the same in all studies."""
+    first, *others = (
+        (name, quoted(one.study.config.to_dict()[section][key])) for name, one in reports.items()
+    )
+    for name, value in others:
+        if value != first[1]:
+            place = f"{section}.{key}"
+            raise _refusal(f"{rule}, but {place} is {first[1]} in {first[0]} and {value} in {name}")
 
 
 def _check_measured(reports: Mapping[str, Report]) -> None:

@@ -4,8 +4,6 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-import pandas as pd
-
 FEWEST_TRIALS = 8
 """Fewest trainings: with fewer, the interval of no correlation is nearly all of [-1, 1]."""
 _Z = 1.96  # of a normal distribution, for 95 %
@@ -31,6 +29,9 @@ def correlations(
             do not vary are left out.
         values: n, the objective of each sample; samples whose value is not finite are left out.
     """
+    # It takes tenths of a second to import.
+    import pandas as pd
+
     frame = pd.DataFrame([dict(sample) for sample in samples])
     measured = pd.Series(values, dtype="float64")
     is_finite = measured.map(math.isfinite)

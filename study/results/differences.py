@@ -3,7 +3,7 @@
 import math
 from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
@@ -21,8 +21,8 @@ from study.pareto.difference import (
     interval_by_seeds,
 )
 from study.pareto.dominance import Losses, nondominated
-from study.results.answers import UnsureError, counted_columns, counted_images, fixed_note
-from study.results.front import Point, losses_of_trainings
+from study.results.answers import UnsureError, counted_columns, counted_images
+from study.results.front import Point
 from study.results.report import Report
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
@@ -54,43 +54,34 @@ class Differences:
             network that a front admits.
         noise: what the intervals cover.
         unsure: why there are no intervals, a sentence; None if there are.
-        fixed: why the intervals leave the noise of an accuracy out, a sentence; None if they do
-            not.
     """
 
     hypervolume: tuple[Estimate | None, ...]
     best_accuracy: tuple[Estimate | None, ...]
     noise: Literal["seeds", "images"]
     unsure: str | None
-    fixed: str | None = None
 
     @property
     def note(self) -> str:
         """What the intervals cover and what they do not, or why there are none."""
         if self.unsure is not None:
-            return _sentence(self.unsure)
+            return f"{self.unsure[0].upper()}{self.unsure[1:]}."
         if self.noise == "seeds":
             covered, not_covered, more = _SEEDS, _IMAGES, ""
         else:
             covered, not_covered = f"{_IMAGES}, which are the same for all studies", _SEEDS
             more = " Where every study has repeats, intervals cover the training seeds instead."
-            if self.fixed is not None:
-                more += f" {_sentence(self.fixed)}"
         return (
             f"95 % intervals cover {covered}. They do not cover {not_covered}, nor another run of "
             f"the search, which would try other samples.{more}"
         )
 
 
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."
-
-
 def differences(reports: Sequence[Report]) -> Differences:
     """The differences of studies with the same objectives and constraints."""
     by_seeds = all(has_spread(_trainings(one, one.objectives)) for one in reports)
     interval = interval_by_seeds if by_seeds else interval_by_images
-    unsure, fixed = None, None
+    unsure = None
     found = list[tuple[Estimate | None, ...]]()
     for goals in (reports[0].objectives, BEST_ACCURACY):
         if not all(math.isfinite(goal.reference) for goal in goals):
@@ -98,8 +89,7 @@ def differences(reports: Sequence[Report]) -> Differences:
             continue
         losses = [_losses(_admitted(one, goals), goals) for one in reports]
         try:
-            measured, of_goals = _measured(reports, goals, by_seeds)
-            fixed = fixed or of_goals
+            measured = _measured(reports, goals, by_seeds)
         except UnsureError as error:
             measured, unsure = [None] * len(reports), str(error)
         reference = points.reference_losses(goals)
@@ -112,7 +102,7 @@ def differences(reports: Sequence[Report]) -> Differences:
             estimates.append(None if is_missing else Estimate(value, ends))
         found.append(tuple(estimates))
     volumes, accuracies = found
-    return Differences(volumes, accuracies, "seeds" if by_seeds else "images", unsure, fixed)
+    return Differences(volumes, accuracies, "seeds" if by_seeds else "images", unsure)
 
 
 def best_accuracy(report: Report) -> float | None:
@@ -131,32 +121,17 @@ def _losses(of: Sequence[Point], goals: Sequence[Objective]) -> Losses:
     return points.scaled_losses([one.metrics for one in of], goals)
 
 
-def _measured(
-    reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool
-) -> tuple[list[Any], str | None]:
-    """(what intervals are computed from; None for a study without networks, without accuracies
-    counted on images, or without repeats. Why an accuracy stays as measured, else None)."""
+def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:
+    """What intervals are computed from; None for a study without networks, without accuracies
+    counted on images, or without repeats."""
     if by_seeds:
         trained = [_trainings(one, goals) for one in reports]
-        return [one if has_spread(one) else None for one in trained], None
+        return [one if has_spread(one) else None for one in trained]
     on_images = [_on_images(one, goals) for one in reports]
-    known = [one for one in on_images if one is not None]
-    if len({images.shape[1] for one in known for images in one.counted.values()}) > 1:
+    sizes = {of.shape[1] for one in on_images if one for of in one.counted.values()}
+    if len(sizes) > 1:
         raise UnsureError("how sure differences are is not said: the validation splits differ")
-    columns = counted_columns(goals)
-    # What one study does not know stays as measured in all.
-    shared = {
-        metric: column
-        for metric, column in columns.items()
-        if all(column in one.counted for one in known)
-    }
-    alike = [
-        replace(one, counted={column: one.counted[column] for column in shared.values()})
-        if one is not None and shared
-        else None
-        for one in on_images
-    ]
-    return alike, fixed_note(columns, shared)
+    return on_images
 
 
 def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
@@ -182,7 +157,8 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
         rows = {trial_id: row for row, trial_id in enumerate(trial_ids)}
         losses = np.full((len(rows), len(networks), len(goals)), np.nan)
         for column, point in enumerate(networks):
-            own = losses_of_trainings(point, goals)
+            trained = [record.metrics for record in point.records]
+            own = points.losses_of_trainings(trained, point.metrics, goals)
             losses[[rows[record.trial_id] for record in point.records], column] = own
         rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
         samples.append(Trainings(losses, np.array(rungs)))

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from functools import cached_property
 from statistics import fmean
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -32,10 +33,13 @@ from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
-from study.pareto.dominance import Losses, distinct_front, hypervolume, nondominated
+from study.pareto.dominance import distinct_front, hypervolume, nondominated
 from study.pareto.repeats import front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
+
+if TYPE_CHECKING:
+    import pandas as pd
 
 # Metrics that stand before and behind the other objectives, and those that do if they are none.
 _FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
@@ -75,9 +79,9 @@ class Point:
             the spread of the repeats, or else if the validation split were drawn anew. Differences
             within a metric's `indifference` count as none. None if neither is known.
         n_val_images: images of the validation split; None if unknown.
-        right: bool (n_val_images,), which of these it classifies right; None if unknown, or of
-            several trainings.
-        certified: likewise, for which of these that is proven within evaluation.radius.
+        counted: VAL_ACCURACY -> bool (n_val_images,), which of these it classifies right;
+            CERTIFIED_ACCURACY -> for which of these that is proven within evaluation.radius. Empty
+            if unknown, or of several trainings.
     """
 
     study: str
@@ -87,8 +91,9 @@ class Point:
     standard_error: Mapping[str, float] | None = None
     front_share: float | None = None
     n_val_images: int | None = None
-    right: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
-    certified: NDArray[np.bool_] | None = field(default=None, repr=False, compare=False)
+    counted: Mapping[str, NDArray[np.bool_]] = field(
+        default_factory=dict, repr=False, compare=False
+    )
 
     @property
     def first(self) -> TrialRecord:
@@ -132,6 +137,14 @@ class Ranking(ABC):
     objectives: tuple[Objective, ...]
     constraints: tuple[Constraint, ...]
     points: tuple[Point, ...]
+
+    @abstractmethod
+    def content(self, every: bool) -> dict[str, Any]:
+        """Everything, for JSON, with the networks of the front or, if `every` is set, all."""
+
+    @abstractmethod
+    def selected(self, every: bool) -> "pd.DataFrame":
+        """The networks of the front or, if `every` is set, all, a row each."""
 
     @property
     @abstractmethod
@@ -182,39 +195,33 @@ def marked(
     the constraints. It has those that no other equals or beats in all objectives as reported; of
     equal ones the first trained and least projected.
     """
-    listed = [
+    groups = _groups(records)
+    alone = [
         Point(study, tuple(group), _mark_alone(group, objectives, constraints), _mean(group))
-        for group in _groups(records)
+        for group in groups
     ]
+    listed = [*undominated(alone, objectives)]
     admitted = [index for index, point in enumerate(listed) if point.is_admitted]
-    repeats = [losses_of_trainings(listed[index], objectives) for index in admitted]
+    repeats = [
+        points.losses_of_trainings([r.metrics for r in one.records], one.metrics, objectives)
+        for one in (listed[index] for index in admitted)
+    ]
     deviation = spread([dict(enumerate(repeats))])
-    if deviation is not None:
-        shares = front_shares(repeats, lambda drawn: _distinct(drawn, objectives))
-        for index, rows, share in zip(admitted, repeats, shares, strict=True):
-            errors = {
-                objective.metric: meaning(objective.metric).unscaled_error(
-                    listed[index].metrics[objective.metric], error / math.sqrt(len(rows))
-                )
-                for objective, error in zip(objectives, deviation.tolist(), strict=True)
-            }
-            listed[index] = replace(listed[index], standard_error=errors, front_share=share)
-    return undominated(listed, objectives)
-
-
-def losses_of_trainings(point: Point, objectives: Sequence[Objective]) -> Losses:
-    """Scaled losses (n, m) of a point in its n trainings, centered on those of its metrics, which
-    are compared: a mean of logarithms is less than the logarithm of the mean."""
-    losses = points.scaled_losses([record.metrics for record in point.records], objectives)
-    compared = points.scaled_losses([point.metrics], objectives)
-    centered: Losses = losses + compared - losses.mean(axis=0)
-    return centered
-
-
-def _distinct(scaled: Losses, objectives: Sequence[Objective]) -> NDArray[np.bool_]:
-    """Which rows of scaled losses (n, m) are on the front, small differences aside: bool (n,)."""
-    losses = points.unscaled(scaled, objectives)
-    return distinct_front(losses, points.indifference(objectives))
+    if deviation is None:
+        return tuple(listed)
+    within = points.indifference(objectives)
+    shares = front_shares(
+        repeats, lambda drawn: distinct_front(points.unscaled(drawn, objectives), within)
+    )
+    for index, rows, share in zip(admitted, repeats, shares, strict=True):
+        errors = {
+            objective.metric: meaning(objective.metric).unscaled_error(
+                listed[index].metrics[objective.metric], error / math.sqrt(len(rows))
+            )
+            for objective, error in zip(objectives, deviation.tolist(), strict=True)
+        }
+        listed[index] = replace(listed[index], standard_error=errors, front_share=share)
+    return tuple(listed)
 
 
 def undominated(listed: Sequence[Point], objectives: Sequence[Objective]) -> tuple[Point, ...]:
@@ -267,8 +274,8 @@ def not_measured(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> list[str]:
-    """The metrics of objectives and constraints that a network lacks. Scaled-down networks are not
-    attacked, and earlier versions measured less."""
+    """The metrics of objectives and constraints that a network lacks: scaled-down networks are not
+    attacked."""
     needed = [*(one.metric for one in objectives), *(one.metric for one in constraints)]
     return [name for name in dict.fromkeys(needed) if name not in metrics]
 

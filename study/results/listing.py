@@ -9,7 +9,7 @@ from typing import Any
 from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.tables import Column, as_csv, as_json, table_of, texts, wide_console
+from study.results.views import Column, as_csv, as_json, table_of, texts, wide_console
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -93,8 +93,8 @@ class Listing:
 def listed(client: Client) -> Listing:
     """All studies, the latest first.
 
-    Only its own run is read of a study that is done. If it is not done, or an earlier version ended
-    it, the completed trials are read too, to count them.
+    Only its own run is read of a study that is done and published. The completed trials of any
+    other are read too, to count them.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached.

@@ -7,18 +7,23 @@ the space, or claim that a network was trained with it.
 """
 
 import math
+import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
+from study.metrics.artifacts import PAGE
 from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.goals import as_in_a_file
 from study.metrics.reports import TrialStatus
+from study.results import report_view
 from study.results.front import Mark, Point
+from study.results.page import write_page
 from study.results.report import Report
 from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
-from study.tracking import pages, studies
+from study.tracking import files, pages, studies
 
 # Mark of every training of a sample but the first, which has the sample's mark.
 _REPEAT = "repeat"
@@ -48,6 +53,16 @@ def publish(report: Report) -> None:
         [(one.point.handle, " and ".join(one.aliases), one.sentence) for one in report.recommended],
     )
     studies.mark(report.files.client, study, networks, figures(report), note)
+
+
+def publish_page(report: Report) -> None:
+    """Store the page of a study that has ended, the last of its results, with the study's run."""
+    client, study = report.files.client, report.study
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / PAGE
+        write_page(path, report_view.view(report))
+        files.log_file(client, client.get_run(study.run_id), path)
+    studies.note_published(client, study)
 
 
 def figures(report: Report) -> Mapping[str, float]:

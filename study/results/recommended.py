@@ -142,9 +142,10 @@ def is_within_noise(point: Point, best: Point) -> bool | None:
     if errors[0] is not None and errors[1] is not None:
         apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
         return apart < N_STANDARD_ERRORS * math.hypot(errors[0], errors[1])
-    if point.right is None or best.right is None:
+    right = [p.counted.get(VAL_ACCURACY) for p in (point, best)]
+    if right[0] is None or right[1] is None:
         return None
-    return difference_p_value(point.right, best.right) > _SIGNIFICANCE
+    return difference_p_value(right[0], right[1]) > _SIGNIFICANCE
 
 
 def _accuracy(point: Point) -> str:

@@ -8,27 +8,25 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
-from study.errors import OutageError, TrackingError, UserError
-from study.metrics.definitions import (
-    CERTIFIED_ACCURACY,
-    LOST_TO_ROUNDING,
-    VAL_ACCURACY,
-    Direction,
-    Metric,
-)
+from study.errors import FailedError, OutageError, TrackingError, UserError, printable
+from study.metrics.definitions import VAL_ACCURACY, Direction, Metric
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
-from study.results import recommended, spent, table1, where
+from study.results import spent
 from study.results.answers import with_answers
 from study.results.front import Point, Ranking, marked
+from study.results.recommended import Recommendation, recommendations
+from study.results.where import parse
 from study.tracking.handles import runs_by_label
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
-# Imported where they are needed: pandas and Optuna take tenths of a second each.
+# Imported where it is needed: pandas takes tenths of a second.
 if TYPE_CHECKING:
     import pandas as pd
 
-    from study.search.importance import Share
+
+MOST_NETWORKS = 40
+"""Networks of the front whose certificate, inverse and reconstructions are in its page."""
 
 
 @dataclass(frozen=True)
@@ -57,6 +55,17 @@ class Report(Ranking):
         assert self.records is not None, "a report that was not read has no files"
         return self.records
 
+    def check_files(self) -> None:
+        """Raise FailedError if files that its page shows were deleted."""
+        for point in self.front[:MOST_NETWORKS]:
+            if not self.files.artifacts(point.first.run_id):
+                place = self.files.client.get_run(point.first.run_id).info.artifact_uri
+                raise FailedError(
+                    f"the files of {point.handle} must be where MLflow keeps them, "
+                    f"{printable(place)}, but they are gone",
+                    "html",
+                )
+
     @property
     def trainings(self) -> list[TrialRecord]:
         """The record of every trial, including repeats."""
@@ -68,10 +77,10 @@ class Report(Ranking):
         return self.points[0].n_val_images if self.points else None
 
     @cached_property
-    def recommended(self) -> list[recommended.Recommendation]:
+    def recommended(self) -> list[Recommendation]:
         """The networks to take, the most accurate first."""
         authors = self.study.config.proven_by
-        return recommended.recommendations(self.front, self.objectives, self.metrics, authors)
+        return recommendations(self.front, self.objectives, self.metrics, authors)
 
     @property
     def handles(self) -> dict[str, str]:
@@ -88,47 +97,17 @@ class Report(Ranking):
         """What the study cost, by name; unknown costs are absent."""
         return spent.costs(self.trainings, self.study.config.resources)
 
-    @property
-    def lost_to_rounding(self) -> float:
-        """The fraction, in [0, 1], of the answers certified in exact arithmetic that are not
-        certified in fact, since the networks round; 0 if that is not known."""
-        measured = [p.metrics for p in self.points if LOST_TO_ROUNDING in p.metrics]
-        lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
-        kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)
-        return lost / (lost + kept) if lost > 0 else 0.0
-
     @cached_property
     def growth(self) -> spent.Growth | None:
         """How the front grew; None if an objective has no reference, or no trial has ended."""
         return spent.growth(self.points, self.objectives, self.constraints)
 
     @cached_property
-    def table1(self) -> list[table1.Column] | None:
-        """Table 1 of the paper; None for other studies."""
-        return table1.table1(self.study.config, self.points)
-
-    @cached_property
     def searched(self) -> list[Point]:
-        """The samples that were trained to their end."""
+        """The samples that were trained to their end. Projections do not count: their values are no
+        choice of a hyperparameter."""
         completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
         return [point for point in completed if point.is_trial]
-
-    @cached_property
-    def importances(self) -> "dict[str, dict[str, Share]]":
-        """Objective -> parameter -> share of the variance, without objectives that have no
-        estimate. Projections do not count: their values are no choice of a hyperparameter."""
-        from study.search.importance import importance
-
-        shares = {}
-        for name in (objective.metric for objective in self.objectives):
-            scaled = self.metrics[name].scaled
-            values = [scaled(point.metrics.get(name, math.nan)) for point in self.searched]
-            measured = [k for k, value in enumerate(values) if math.isfinite(value)]
-            samples = [self.searched[k].first.sample for k in measured]
-            found = importance(self.study.config.space, samples, [values[k] for k in measured])
-            if found is not None:
-                shares[name] = found
-        return shares
 
     @cached_property
     def frame(self) -> "pd.DataFrame":
@@ -154,11 +133,9 @@ class Report(Ranking):
         return pd.DataFrame(rows, columns=columns)
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """The rows of the front, or all rows if `every` is set."""
         return self.frame if every else self.frame.head(len(self.front))
 
     def content(self, every: bool) -> dict[str, Any]:
-        """The report, for JSON, with the points of the front or, if `every` is set, all points."""
         return {
             "study": self.study.name,
             "experiment_id": self.study.experiment_id,
@@ -181,8 +158,6 @@ class Report(Ranking):
                 for one in self.recommended
                 for alias in one.aliases
             },
-            "table1": self.table1
-            and [{"name": one.name, "ours": one.ours, "paper": one.paper} for one in self.table1],
         }
 
 
@@ -212,6 +187,13 @@ def collect(
     return Report(objectives, constraints, listed, study, where.strip(), unsure, records)
 
 
+def of_study(study: StudyRead, records: Records) -> Report:
+    """The report of a study that was read whole. Raises TrackingError if two of its runs have one
+    name, or a file of a network cannot be read."""
+    runs_by_label(study.networks, study.record.name)
+    return collect(study.record, study.networks, records=records)
+
+
 def read(
     records: Records, name: str | None, conditions: str = "", objectives: Sequence[str] = ()
 ) -> Report:
@@ -229,7 +211,7 @@ def read(
     study = find_study(records, name)
     chosen = parse_objectives(objectives, study)
     searched = [key for key, _ in study.config.space]
-    wanted = where.parse(conditions, searched, study.config.known_metrics)
+    wanted = parse(conditions, searched, study.config.known_metrics)
     try:
         matching = records.trials_and_projections(study, wanted.of_mlflow)
     except TrackingError as error:

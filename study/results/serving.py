@@ -11,7 +11,6 @@ The address of the page has a random token, since every user of this host can co
 import gzip
 import hashlib
 import hmac
-import re
 import secrets
 import sys
 import threading
@@ -26,7 +25,8 @@ from urllib.parse import quote, urlsplit
 
 from study.errors import UserError, quoted
 from study.metrics.reports import TrialStatus
-from study.results.page import content, page
+from study.results import report_view
+from study.results.page import page
 from study.results.report import Report
 
 _HOST = "127.0.0.1"
@@ -80,7 +80,7 @@ class Live:
         self._take(first, took=0.0)
 
     def _take(self, report: Report, took: float) -> None:
-        drawn = content(report)
+        drawn = report_view.view(report).content()
         tag = hashlib.sha256(drawn.encode()).hexdigest()[:16]
         self._served = Served(report, drawn, tag, _state(report))
         self._looked_at = self._read_at = time.monotonic()
@@ -158,15 +158,6 @@ class Server:
         self._server.server_close()
 
 
-def accepts_gzip(header: str) -> bool:
-    """Whether a client that sends this Accept-Encoding takes gzip (RFC 9110, 12.5.3)."""
-    refused: dict[str, bool] = {}
-    for entry in header.lower().split(","):
-        coding, _, weight = entry.partition(";")
-        refused[coding.strip()] = bool(re.fullmatch(r"\s*q=0(\.0*)?\s*", weight))
-    return not refused.get("gzip", refused.get("*", True))
-
-
 def _name_of(host: str) -> str | None:
     """The name in a Host header, without the port; None if it has none."""
     try:
@@ -199,7 +190,8 @@ class _Handler(BaseHTTPRequestHandler):
             )
         elif place == "/":
             served = self._live.look()
-            self._send(served, "text/html", page(served.report, served.content, served.tag))
+            view = report_view.view(served.report)
+            self._send(served, "text/html", page(view, served.content, served.tag))
         elif place == "/content":
             served = self._news()
             is_known = served.tag == self.headers["If-None-Match"]
@@ -228,7 +220,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.end_headers()
             return
         body = text.encode()
-        if accepts_gzip(",".join(self.headers.get_all("Accept-Encoding", []))):
+        if "gzip" in self.headers.get("Accept-Encoding", ""):
             body = gzip.compress(body, compresslevel=1)
             self.send_header("Content-Encoding", "gzip")
         self._send_body(kind, body)

@@ -10,7 +10,7 @@ from study.metrics.definitions import CPU_HOURS, DEVICE_HOURS, GPU_HOURS, HOURS
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
-from study.pareto.growing import GrowingFront
+from study.pareto.dominance import GrowingFront
 from study.results.front import Point
 from study.tracking.records import TrialRecord
 

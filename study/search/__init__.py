@@ -2,15 +2,12 @@
 
     suggestion     what travels from the searcher to a worker
     searcher       an Optuna sampler behind Tune's interface for searchers
-    generator      asks the searcher for trials
     observation    what a sampler observes of a sample
-    sobol          samples that cover a space evenly
-    distributions  the space in Optuna's form
+    distributions  the space in Optuna's form, and samples that cover it evenly
     scheduler      which trials stop early, behind Tune's interface for schedulers
     halving        the rule of a halving scheduler
     stopping       when the study ends
     optuna_study   networks as an Optuna study in a storage, for other tools
-    importance     the share of the variance that each hyperparameter accounts for
 
 Only these modules import Optuna.
 """

@@ -11,7 +11,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 
 from study.metrics.definitions import Direction
-from study.pareto.dominance import as_losses
+from study.pareto.points import as_losses
 from study.search.halving import best
 
 # TPE models the best tenth of the trials (at most 25 with one objective), and all others. Once

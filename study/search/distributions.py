@@ -1,14 +1,20 @@
 """The space of a study, and its samples, in Optuna's form."""
 
 import json
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
+import optuna
 from optuna.distributions import (
     BaseDistribution,
     CategoricalDistribution,
     FloatDistribution,
     IntDistribution,
 )
+from optuna.exceptions import ExperimentalWarning
+from optuna.samplers import QMCSampler
+from optuna.trial import TrialState, create_trial
 
 from study.config.space import CategoricalParameter, FloatParameter, Parameter, Value
 
@@ -33,3 +39,25 @@ def from_optuna(parameter: Parameter, value: Any) -> Value:
     """The inverse of to_optuna."""
     chosen: Value = json.loads(value) if isinstance(parameter, CategoricalParameter) else value
     return chosen
+
+
+def sobol_samples(
+    distributions: Mapping[str, BaseDistribution], n_samples: int, seed: int
+) -> list[dict[str, Any]]:
+    """The first samples of a scrambled Sobol sequence (Sobol 1967, Owen 1995), in Optuna's form,
+    which cover the space evenly. They do not depend on `n_samples`; `seed` is the scrambling's."""
+    with warnings.catch_warnings():
+        # Experimental: Optuna may still change its arguments.
+        warnings.simplefilter("ignore", ExperimentalWarning)
+        sampler = QMCSampler(scramble=True, seed=seed, warn_independent_sampling=False)
+    study = optuna.create_study(sampler=sampler)
+    # Not study.ask, which scans all earlier trials each time.
+    trial = create_trial(state=TrialState.WAITING)
+    space = dict(distributions)
+    samples = [sampler.sample_relative(study, trial, space) for _ in range(n_samples)]
+    for sample in samples:
+        for key, of in space.items():
+            if isinstance(of, FloatDistribution):
+                # Rounding may have put a value outside.
+                sample[key] = min(max(sample[key], of.low), of.high)
+    return samples

@@ -17,7 +17,7 @@ from study.config.study import StudyConfig
 from study.metrics.definitions import Direction, meaning
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
-from study.pareto.dominance import hypervolume
+from study.pareto.dominance import hypervolume, nondominated
 
 
 @dataclass(frozen=True)
@@ -41,6 +41,18 @@ def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
     assert report.epoch is not None
     admitted = points.of_report(report, study.objectives, study.constraints)
     return Outcome(report.epoch.metrics(), admitted)
+
+
+def front(reports: Sequence[TrialReport | None], study: StudyConfig) -> list[int]:
+    """For each network on the front of trials, by their last reports, the index of its trial. Of
+    equal networks the first is on the front."""
+    rows, networks = list[int](), list[Mapping[str, float]]()
+    for index, report in enumerate(reports):
+        admitted = points.of_report(report, study.objectives, study.constraints)
+        rows += [index] * len(admitted)
+        networks += admitted.values()
+    kept = nondominated(points.losses(networks, study.objectives))
+    return [row for row, is_kept in zip(rows, kept, strict=True) if is_kept]
 
 
 def directions(study: StudyConfig) -> list[Direction]:

@@ -3,7 +3,7 @@
 What the sampler observes of a sample, once it will not be trained again:
 
     completed       the values that `observation` gives for its completed trainings
-    stopped early   pruned, without values: those of half a training are not the sample's
+    stopped early   pruned, without values: half a training does not say how good the sample is
     failed          failed; with gp, the worst values observed so far
 """
 
@@ -13,49 +13,39 @@ from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import optuna
-from optuna.samplers import (
-    BaseSampler,
-    GPSampler,
-    NSGAIISampler,
-    RandomSampler,
-)
+from optuna.samplers import BaseSampler, GPSampler, NSGAIISampler, RandomSampler
 from optuna.study import StudyDirection
 from optuna.trial import Trial, TrialState
-from ray.tune.search import Searcher
+from ray.tune.search import ConcurrencyLimiter, Searcher
+from ray.tune.search.search_generator import SearchGenerator
 
+from study.config.imports import called, users_code
 from study.config.space import Value, is_active
 from study.config.study import StudyConfig
-from study.errors import ConfigError
-from study.imports import called, users_code
+from study.errors import require
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.pareto.repeats import SampleLosses, is_dominated_beyond_spread
 from study.search import observation
 from study.search.bounded_tpe import BoundedTPESampler
-from study.search.distributions import distribution, from_optuna, to_optuna
+from study.search.distributions import distribution, from_optuna, sobol_samples, to_optuna
 from study.search.halving import SuccessiveHalving
 from study.search.observation import Outcome
-from study.search.sobol import sobol_samples
 from study.search.stopping import Stopping
 from study.search.suggestion import Suggestion
 
 # Version of a pickled searcher, raised whenever older pickles cannot be continued.
-_FORM = 4
+_FORM = 5
+# Attributes that make up the state of a search, beside its rungs and its stopping criterion.
+_SAVED = ("_study", "_n_samples", "_open", "_observed", "_n_started")
 # A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
 
 @dataclass
 class _Sample:
-    """A proposed sample, and how its trials ended so far.
-
-    Attributes:
-        trial: Optuna's.
-        number: of its first trial.
-        is_given: whether it is one of search.first.
-        running: Tune's ids of the trials that have not ended.
-        completed: outcomes of the trials that trained for all of their epochs.
-    """
+    """A proposed sample and its trials: the number of the first, Tune's ids of those that run, and
+    the outcomes of those that trained for all of their epochs."""
 
     trial: Trial
     number: int
@@ -81,12 +71,8 @@ class OptunaSearcher(Searcher):
         stopping: Stopping | None = None,
         n_searches: int = 0,
     ) -> None:
-        """
-        Args:
-            halving: the rungs of the study's scheduler, if any; saved here, since Tune does not.
-            stopping: when to propose no more; other parts may read it.
-            n_searches: how often the study was extended since it was begun.
-        """
+        """`halving` are the rungs of the study's scheduler, which are saved here, since Tune does
+        not save them. `n_searches`: how often the study was extended since it was begun."""
         super().__init__()
         self._form = _FORM
         optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -111,10 +97,10 @@ class OptunaSearcher(Searcher):
         self.__dict__.update(state)
 
     def _given_samples(self) -> list[dict[str, Any]]:
-        """Samples that come before those of Optuna's sampler, in Optuna's form."""
+        """Samples that precede what Optuna's sampler proposes, in Optuna's form."""
         study, search = self._config, self._config.search
         # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
-        samples = study.grid() or [] if search.sampler == "grid" else search.first
+        samples = study.grid() if search.sampler == "grid" else search.first
         space = dict(study.space)
         given = [{key: to_optuna(space[key], sample[key]) for key in sample} for sample in samples]
         n_startup = search.n_startup_trials
@@ -133,29 +119,20 @@ class OptunaSearcher(Searcher):
         if self._stopping.end_of_search is not None:
             return Searcher.FINISHED
         sample = next((s for s in self._open if not s.running), None)
-        if sample is None:
-            if self._n_samples < self._config.n_trials:
-                sample = self._new_sample()
-            elif self._config.search.repeats > 1 and self._open:
+        if sample is None and self._n_samples < self._config.n_trials:
+            sample = self._new_sample()
+        if sample is None and self._config.search.repeats > 1:
+            if self._open:
                 return None
-            else:
-                if self._config.search.repeats > 1:
-                    self._stopping.end_of_search = (
-                        "every sample was trained as often as it was worth it"
-                    )
-                return Searcher.FINISHED
+            self._stopping.end_of_search = "every sample was trained as often as it was worth it"
+        if sample is None:
+            return Searcher.FINISHED
         number = self._n_started
         self._n_started += 1
         sample.n_started += 1
         sample.running.add(trial_id)
-        suggestion = Suggestion(
-            number=number,
-            seed=self._config.search.seed * _SEED_STRIDE + number,
-            repeat_of=sample.number,
-            sample=sample.values,
-            is_given=sample.is_given,
-        )
-        return asdict(suggestion)
+        seed = self._config.search.seed * _SEED_STRIDE + number
+        return asdict(Suggestion(number, seed, sample.number, sample.values, sample.is_given))
 
     def _new_sample(self) -> _Sample:
         if self._n_samples < len(self._given):
@@ -195,14 +172,14 @@ class OptunaSearcher(Searcher):
     def _is_dominated(self, sample: _Sample) -> bool:
         """Whether training a sample again would not change the front."""
 
+        objectives = self._config.objectives
+
         def losses(of: _Sample) -> SampleLosses:
             # A network counts if it was admitted in each training.
             in_each = [outcome.admitted for outcome in of.completed]
             names = set.intersection(*map(set, in_each)) if in_each else set[float | None]()
             return {
-                name: points.scaled_losses(
-                    [admitted[name] for admitted in in_each], self._config.objectives
-                )
+                name: points.scaled_losses([admitted[name] for admitted in in_each], objectives)
                 for name in names
             }
 
@@ -241,17 +218,10 @@ class OptunaSearcher(Searcher):
 
     def save(self, checkpoint_path: str) -> None:
         """Write the state of the search; Tune calls it at each snapshot."""
-        state = {
-            "study": self._study,
-            "n_samples": self._n_samples,
-            "open": self._open,
-            "observed": self._observed,
-            "n_started": self._n_started,
-            "n_searches": self._n_searches,
-            "rungs": None if self._halving is None else self._halving.rungs,
-            "stopped": None if self._halving is None else self._halving.stopped,
-            "stopping": self._stopping.get_state(),
-        }
+        state = {name: getattr(self, name) for name in _SAVED}
+        state |= {"n_searches": self._n_searches, "stopping": self._stopping.get_state()}
+        if self._halving is not None:
+            state |= {"rungs": self._halving.rungs, "stopped": self._halving.stopped}
         with open(checkpoint_path, "wb") as file:
             pickle.dump(state, file)
 
@@ -259,15 +229,32 @@ class OptunaSearcher(Searcher):
         """Continue from a state that `save` wrote, and reopen a search that was extended since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
-        self._study, self._open = state["study"], state["open"]
-        self._observed = state["observed"]
-        self._n_samples, self._n_started = state["n_samples"], state["n_started"]
+        vars(self).update((name, state[name]) for name in _SAVED)
         self._given = self._given_samples()
         self._stopping.set_state(state["stopping"])
         if self._n_searches > state["n_searches"]:
             self._stopping.go_on()
         if self._halving is not None:
             self._halving.rungs, self._halving.stopped = state["rungs"], state["stopped"]
+
+
+class StudyGenerator(SearchGenerator):
+    """Asks a searcher for trials, up to a total and a number at a time.
+
+    Tune restores both limits, and the end of the search, from its state. The limits given here
+    replace the restored ones, since the study may have been extended.
+    """
+
+    def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
+        """`n_trials` includes the trials made before."""
+        self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
+        super().__init__(self._limiter)
+        self._n_trials, self._n_at_once = n_trials, n_at_once
+
+    def set_state(self, state: dict[str, Any]) -> None:
+        super().set_state({**state, "total_samples": self._n_trials, "finished": False})
+        # Tune has just restored it.
+        self._limiter.max_concurrent = self._n_at_once
 
 
 def make_sampler(study: StudyConfig) -> BaseSampler:
@@ -282,7 +269,7 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        # `_given_samples` has those of grid and sobol.
+        # `_given_samples` has the whole search of grid and sobol.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)
         case path:
@@ -290,13 +277,11 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
 
 
 def _own_sampler(path: str, seed: int) -> BaseSampler:
-    key = "search.sampler"
-    rule = f"{path} must give a sampler that can be pickled"
-    with users_code(rule, key, f"the sampler {path}"):
-        sampler = called(path)(seed)
+    key, rule = "search.sampler", f"{path} must give a sampler"
+    with users_code(f"{rule} that can be pickled", key, f"the sampler {path}"):
+        sampler: BaseSampler = called(path)(seed)
         # Part of the state of the search.
         pickle.dumps(sampler)
-    if not isinstance(sampler, BaseSampler):
-        rule = f"{path} must give a sampler of Optuna, but gives a {type(sampler).__name__}"
-        raise ConfigError(rule, key)
+    rule = f"{rule} of Optuna, but gives a {type(sampler).__name__}"
+    require(isinstance(sampler, BaseSampler), rule, key)
     return sampler

@@ -7,7 +7,7 @@ from typing import Any
 from study.config.search import StopConfig
 from study.config.study import StudyConfig
 from study.pareto import points
-from study.pareto.growing import GrowingFront
+from study.pareto.dominance import GrowingFront
 from study.search.observation import Outcome
 
 
@@ -33,20 +33,13 @@ class Stopping:
 
     def get_state(self) -> dict[str, Any]:
         """A copy of the state, for set_state."""
-        return {
-            "front": copy.copy(self._front),
-            "hypervolumes": list(self.hypervolumes),
-            "end_of_search": self.end_of_search,
-            "n_before": self._n_before,
-            "seconds": self.seconds,
-        }
+        state = {**vars(self), "_seconds_before": self.seconds}
+        del state["_study"], state["_start"]
+        return copy.deepcopy(state)
 
     def set_state(self, state: dict[str, Any]) -> None:
         """Continue from a state of get_state."""
-        self._front, self.end_of_search = state["front"], state["end_of_search"]
-        self.hypervolumes = list(state["hypervolumes"])
-        self._n_before = state["n_before"]
-        self._seconds_before = state["seconds"]
+        vars(self).update(state)
         self._start = None if self._start is None else time.monotonic()
 
     def go_on(self) -> None:

@@ -1,11 +1,10 @@
 """MLflow -> records of studies, trials and projections.
 
 A study is an experiment with a parent run, below that a run for each trial, and below a trial a run
-for each of its projections.
+for each of its projections. Who needs all of it gets one StudyRead, and hands it on.
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -15,20 +14,16 @@ from study.config.parser import parse
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
-from study.errors import absent, escaped, printable
+from study.errors import TrackingError, absent, escaped, printable
+from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
-from study.tracking.values import (
-    as_json,
-    metrics_of,
-    network_of,
-    sample_of,
-    seconds,
-    value_of,
-)
+from study.tracking.values import as_json, metrics_of, network_of, sample_of, seconds, value_of
 
+# MLflow's filter for trials and projections.
+_NETWORKS = f"tags.`{tags.KIND}` != '{tags.STUDY}'"
 _ORIGINS = (("told", tags.TOLD), ("given", tags.GIVEN))
 
 
@@ -37,8 +32,7 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
-        name: the name of its experiment, which somebody may have renamed or copied. So whatever
-            is printed of a study is looked up in that experiment again.
+        name: of its experiment, which may be a copy: what is printed is looked up there again.
         source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it has ended; if not, it can be resumed.
@@ -49,6 +43,8 @@ class StudyRecord:
         is_told: whether its networks were trained by its user's own loop.
         own_code: module of the user's own code -> SHA-256, hex, of its file as the study began.
         is_published: whether marks, recommendations and figures of its end are in MLflow.
+        end_of_search: why it ended before its last possible trial; None if it did not.
+        hours: of its trials when it last ended; 0 before that.
     """
 
     name: str
@@ -65,6 +61,8 @@ class StudyRecord:
     is_told: bool = False
     own_code: Mapping[str, str] = field(default_factory=dict)
     is_published: bool = False
+    end_of_search: str | None = None
+    hours: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -107,13 +105,30 @@ class TrialRecord:
     origin: str = ""
 
 
+@dataclass(frozen=True)
+class StudyRead:
+    """A study as MLflow had it at one moment.
+
+    Attributes:
+        record: the study itself.
+        networks: its trials by id, each followed by its projections, largest bound first.
+    """
+
+    record: StudyRecord
+    networks: tuple[TrialRecord, ...]
+
+    @property
+    def states(self) -> list[TrialStatus]:
+        """The state of each trial, by trial id."""
+        return [network.state for network in self.networks if network.projected_to is None]
+
+
 class Records:
     """Studies and trials of a server or database. Methods raise TrackingError as Client's do."""
 
     def __init__(self, client: Client, keeps_files: bool = False) -> None:
         """`keeps_files`: read each file of a run once, until `forget`."""
-        self.client = client
-        self._call = client.call
+        self.client, self._call = client, client.call
         self._places: dict[str, str] = {}
         self._keeps_files = keeps_files
         self._files: dict[tuple[str, str], bytes] = {}
@@ -179,7 +194,7 @@ class Records:
             try:
                 content = json.loads(of_run[tags.CONFIG])
                 name = {"name": names[run.info.experiment_id]}
-                config = parse(content, run.info.run_name, name, is_stored=True)
+                config = parse(content, run.info.run_name, name)
                 source, storage = of_run[tags.SOURCE], of_run[tags.STORAGE]
                 state = TrialStatus(of_run[tags.STATE])
             except (KeyError, ValueError, RecursionError):
@@ -199,21 +214,24 @@ class Records:
                 is_told=of_run.get(tags.TOLD) == "true",
                 own_code=own_code,
                 is_published=of_run.get(tags.PUBLISHED) == "true",
+                # Empty if the study was extended since.
+                end_of_search=printable(of_run.get(tags.END_OF_SEARCH, "")) or None,
+                hours=metrics_of(run).get(HOURS, 0.0),
             )
             yield study, run
 
-    def end_of_search(self, study: StudyRecord) -> str | None:
-        """Why the study ended before its last possible trial; None if it did not."""
-        # Empty if the study was extended since.
-        end = self.client.get_run(study.run_id).data.tags.get(tags.END_OF_SEARCH)
-        return printable(end) if end else None
+    def read(self, study: StudyRecord) -> StudyRead:
+        """A study as it is now, with all of its networks. Raises TrackingError if it is gone."""
+        experiment = self._call(self.client.api.get_experiment, study.experiment_id)
+        for now, _ in self._studies([experiment]):
+            if now.run_id == study.run_id:
+                return StudyRead(now, tuple(self.trials_and_projections(now)))
+        raise TrackingError(self.absent(study.name), "study")
 
     def n_completed(self, study: StudyRecord) -> int:
         """The number of trials of a study that trained for all of their epochs, so far."""
-        condition = (
-            f"tags.`{tags.KIND}` = '{tags.TRIAL}' and "
-            f"tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
-        )
+        of_trials = f"tags.`{tags.KIND}` = '{tags.TRIAL}'"
+        condition = f"{of_trials} and tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
         return sum(1 for _ in self.client.search_runs([study.experiment_id], condition))
 
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
@@ -225,10 +243,13 @@ class Records:
         """The trials of a study by id, each followed by its projections, largest bound first;
         `where` is an MLflow search filter."""
         # One search: MLflow scans the experiment for each.
-        condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
+        condition = _NETWORKS + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
         records = [_record(study, run) for run in runs if _is_of(study, run)]
-        return sorted(_grouped(study, records), key=_by_size)
+        return sorted(
+            _grouped(study, records),
+            key=lambda r: (int(r.trial_id), r.projected_to is not None, -(r.projected_to or 0.0)),
+        )
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
         """The runs of trials that ended after a time, and the study's own run if that did too, each
@@ -246,9 +267,7 @@ class Records:
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins with this."""
-        condition = (
-            f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'"
-        )
+        condition = f"attributes.run_id LIKE '{beginning}%' and {_NETWORKS}"
         ids = [experiment.experiment_id for experiment in self._experiments()]
         return list(self.client.search_runs(ids, condition))
 
@@ -278,10 +297,8 @@ class Records:
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
     """Whether a run is a trial or projection of a study; users may put other runs beside them."""
-    kind = run.data.tags[tags.KIND]
-    if kind == tags.TRIAL:
-        return bool(run.data.tags.get(tags.PARENT) == study.run_id)
-    return bool(kind == tags.PROJECTION)
+    kind, parent = run.data.tags[tags.KIND], run.data.tags.get(tags.PARENT)
+    return bool(kind == tags.PROJECTION or (kind == tags.TRIAL and parent == study.run_id))
 
 
 def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[TrialRecord]:
@@ -294,12 +311,6 @@ def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[Tri
         is_same = of_trial.setdefault(record.repeat_of, text) == text
         is_repeat = is_same and study.config.search.repeats > 1
         yield record if is_repeat else replace(record, repeat_of=record.trial_id)
-
-
-def _by_size(record: TrialRecord) -> tuple[int, float]:
-    """Sort key: a trial by its id, its projections behind it."""
-    bound = math.inf if record.projected_to is None else record.projected_to
-    return int(record.trial_id), -bound
 
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:

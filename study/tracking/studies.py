@@ -3,6 +3,7 @@
 import json
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 from mlflow.entities import Metric
 
@@ -14,7 +15,7 @@ from study.metrics.reports import TrialStatus
 from study.tracking import files, pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
 
 def create(
@@ -92,12 +93,18 @@ def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:
     client.call(client.api.set_tag, study.run_id, tags.END_OF_SEARCH, reason[: tags.LONGEST])
 
 
-def close(client: Client, study: StudyRecord, status: TrialStatus) -> None:
-    """Store the status in which a study is left; trials that still run were interrupted with it."""
-    for record in Records(client).trials_and_projections(study):
-        if record.state is TrialStatus.RUNNING:
-            client.set_state(record.run_id, TrialStatus.INTERRUPTED)
-    client.set_state(study.run_id, status)
+def close(client: Client, study: StudyRead, status: TrialStatus) -> StudyRead:
+    """Store the status in which a study is left; trials that still run were interrupted with it.
+    Returns the study as it is then."""
+    networks = []
+    for network in study.networks:
+        if network.state is TrialStatus.RUNNING:
+            client.set_state(network.run_id, TrialStatus.INTERRUPTED)
+            network = replace(network, state=TrialStatus.INTERRUPTED)
+        networks.append(network)
+    client.set_state(study.record.run_id, status)
+    record = replace(study.record, finished=status is TrialStatus.COMPLETED)
+    return StudyRead(record, tuple(networks))
 
 
 def mark(

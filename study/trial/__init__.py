@@ -2,15 +2,13 @@
 
 data                  the data sets, as tensors
 training              the steps: epoch by epoch, to a report
-losses                the loss, and the fit of the linear classifier
 optimizers            the optimizer, and its learning rate over time
 orthogonalization     matrices with all singular values near 1, for Muon
 measured              what is measured of a network, and the files that keep it
 ladder                a trained network projected to smaller bounds
 randomness            seeds, and algorithms that give the same bits each time
 state_file            the state of a training, written to a file and read back
-gpu                   whether CUDA works, and what a user can do if not
-device                what a processor or GPU is called, and how much it is used
+device                the processor or GPU: name, use, and what to change if CUDA does not work
 time_spent            the CPU and GPU hours of a trial
 rehearsal             how long a trial would take, measured in a few steps
 check                 whether a trial could run at all

@@ -10,12 +10,20 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from models import Certificate, IResNet, certify, deployed, project, with_classifier
+from models import (
+    Certificate,
+    IResNet,
+    certify,
+    deployed,
+    fit_to_labels,
+    project,
+    with_classifier,
+)
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
-from study.trial.losses import fit_head
+from study.trial.data.tensors import normalized
 from study.trial.measured.evaluation import (
     OnSplits,
     measure,
@@ -24,11 +32,13 @@ from study.trial.measured.evaluation import (
     statistics_images,
 )
 from study.trial.measured.network_files import Certified, save_network
-from study.trial.measured.own_blocks import own_blocks
-from study.trial.training import Training
+from study.trial.measured.own import own_blocks
+from study.trial.training import Training, make_loss
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000
+# Images whose features are computed in one batch when a classifier is fitted.
+_BATCH_SIZE = 1_000
 
 
 @dataclass(frozen=True)
@@ -44,11 +54,10 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of bounds.
 
     At each rung every block's proven bound of Lip(g) is at most the rung. If the config has
-    fine_tune_steps, the network of the rung above is fine-tuned first. Left out are rungs that
-    every block meets already, whose fine-tuning diverged, or with a value that is not finite.
-    Networks with BatchNorm in their blocks have no ladder: its factor follows the data; nor have
-    those with blocks of another author that cannot be scaled, or prove no bound. The
-    control, if the config wants one, comes last.
+    fine_tune_steps, the network of the rung above is fine-tuned first. Rungs are left out if every
+    block meets them already, fine-tuning diverges, or an objective is not finite. There is no
+    ladder if the blocks have BatchNorm, whose factor follows the data, or are the user's own and
+    cannot be scaled or prove no bound. The control, if the config wants one, comes last.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -69,8 +78,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         known: Certificate | None = trained.certificate
         if config.fine_tune_steps > 0:
             above = copy.deepcopy(model)
-            with own_blocks():
-                _lower_targets(model, adapted, lipschitz)
+            _lower_targets(model, adapted, lipschitz)
             training.fine_tune(model, config.fine_tune_steps, seed=_FIRST_SEED + index)
             model.eval()
             refresh_statistics(model, training.dataset.train)
@@ -79,8 +87,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
                 continue
             known = None
         plain = deployed(model)
-        with own_blocks():
-            certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
+        certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
         projection = _measured(training, plain, certificate, lipschitz)
         if diverged(projection.report.metrics(), config.objectives) is None:
             proven = projection.report.lipschitz_upper_bound
@@ -89,9 +96,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         plain = deployed(training.model).eval()
         for block in plain.blocks:
             block.switch_off()
-        with own_blocks():
-            certificate = certify(plain)
-        control = _measured(training, plain, certificate, CONTROL)
+        control = _measured(training, plain, certify(plain), CONTROL)
         if diverged(control.report.metrics(), config.objectives) is None:
             yield control
 
@@ -99,12 +104,13 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 def with_projections(
     training: Training, report: TrialReport
 ) -> tuple[TrialReport, list[Projection]]:
-    """The last report of a training with those of its projections, and these; a failed report if
-    code of the user's own fails on one. A training that has not completed has none."""
+    """The report of a training with those of its projections added, and the projections: none
+    before it is completed. If code of the user's own fails on one, the report is a failed one."""
     if training.status is not TrialStatus.COMPLETED:
         return report, []
     try:
-        rungs = list(projections(training, training.certified()))
+        with own_blocks():
+            rungs = list(projections(training, training.certified()))
     except OwnCodeError as error:
         return training.failed(str(error)), []
     return replace(report, projections=tuple(rung.report for rung in rungs)), rungs
@@ -127,8 +133,9 @@ def _measured(
     """A network in plain convolutions, its classifier fitted anew if its head fits labels."""
     config, dataset = training.config, training.dataset
     if plain.head.fits_labels:
-        of_body = certificate.features_lipschitz_upper_bound
-        fit_head(plain, dataset.train, config, of_body, seed=config.seed)
+        train, loss = dataset.train, make_loss(config, certificate.features_lipschitz_upper_bound)
+        batches = (normalized(images) for images in train.images.split(_BATCH_SIZE))
+        fit_to_labels(plain, batches, train.labels, loss, config.seed)
         certificate = with_classifier(certificate, plain)
     measured, answers = measure(plain, dataset.val, config, certificate)
     of_test, test_answers = measure_test(plain, dataset.test, config, certificate)
@@ -145,7 +152,7 @@ def _measured(
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: float) -> None:
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
-    The steps of further training have one size, so they change a weight by as large a part as
+    So a step of further training, which has one size, changes a weight by as large a part as
     before. The bounds hold up to the error of sigma."""
     normalized = model.normalized_layers()
     sizes = [layer.weight.norm() for layer in normalized]

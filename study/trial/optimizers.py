@@ -19,16 +19,13 @@ from study.trial.orthogonalization import LARGEST, orthogonalized, retracted
 # rung, 55 blocks on MNIST have an accuracy of 0.976 at bound 0.125 and of 0.959 at 0.027; with 0.1,
 # of 0.964 and 0.935.
 _FINE_TUNE_LR = 0.4
-# For Adam, on the parameters that Muon does not update: trainings of few steps leave no time for
-# averages over a thousand steps.
-_BETAS = (0.9, 0.99)
+# Of AdamW: short trainings leave no time for averages over a thousand steps, and biases in blocks
+# of a small coefficient have gradients far below torch's default eps of 1e-8.
+_BETAS, _EPS = (0.9, 0.99), 1e-10
 # The step of a normalized layer's bias, relative to AdamW's step times what the layer lets through.
-# With 1, 55 blocks at 0.9 are as accurate, but their features are so much larger than the images
-# that float32 loses four times as much in the inverse. With 0.3, five blocks need up to one more
-# inverse step. With 0.03, five blocks at 0.95 and 55 at 0.3 are a little less accurate.
+# With 1, 55 blocks at 0.9 are as accurate, but float32 loses four times as much in the inverse;
+# with 0.3, five blocks need up to one more inverse step; with 0.03, accuracy is a little lower.
 _BIAS_STEP = 0.1
-# Biases in blocks of a small coefficient have gradients far below torch's default of 1e-8.
-_EPS = 1e-10
 
 
 def make_optimizer(model: IResNet, settings: TrainingConfig) -> "Optimizer":
@@ -60,9 +57,7 @@ class Optimizer(ABC):
         """Go on from a state_dict() of an optimizer of a model like this one's."""
         for name, tensors in self._state.items():
             for tensor, stored in zip(tensors, state[name], strict=True):
-                # Studies that were begun before have none before the first step.
-                if stored is not None:
-                    tensor.copy_(stored)
+                tensor.copy_(stored)
 
 
 class Sgd(Optimizer):
@@ -93,13 +88,12 @@ class Muon(Optimizer):
 
     The update of a kernel W is lr times its momentum as a matrix (c_out, k k c_in), orthogonalized:
     all its singular values are about lr. Under spectral normalization a kernel has a direction and
-    no scale. The gradient of a direction shrinks as the kernel grows, and with the coefficient; the
-    size of this update depends on neither. So kernels do not decay: under normalization, decay
-    would only let the same update turn them further. (Jordan et al. 2024; Newhouse et al. 2025,
-    "Training Transformers with Enforced Lipschitz Constants".)
+    no scale: its gradient shrinks as the kernel grows, and with the coefficient, but this update
+    depends on neither. So kernels do not decay: decay would only let the same update turn them
+    further. (Jordan et al. 2024; Newhouse et al. 2025, "Training Transformers with Enforced
+    Lipschitz Constants".)
 
-    Rows that should stay orthonormal do: the step is followed by one towards the polar factor. The
-    matrix does not grow then, so that a step turns it by the same angle at any time.
+    Rows that should stay orthonormal do: a step towards the polar factor follows.
 
     AdamW's steps have one size. If it were above the signal, the biases of a deep network of small
     coefficient would drift until every ReLU is always on or off. So AdamW sees the bias of a
@@ -115,7 +109,11 @@ class Muon(Optimizer):
         orthonormal = {id(layer.weight) for layer in layers if layer.orthonormal}
         self._are_orthonormal = [id(kernel) in orthonormal for kernel in self._kernels]
         self._dtype = torch.bfloat16 if settings.precision == "bf16" else None
-        self._paths = _paths_to_biases(model)
+        # The bias of each normalized layer -> the normalized layers of its block up to its own.
+        self._paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
+        for block in model.blocks:
+            layers = block.normalized_layers()
+            self._paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
         self._units = model.head.units(model.classifier)
         self._state = {
             "momentum": [torch.zeros_like(p) for p in self._kernels],
@@ -157,7 +155,7 @@ class Muon(Optimizer):
             torch._foreach_mul_(scaled, scales)
 
     def _step_kernels(self) -> None:
-        if not self._kernels:  # all blocks are of other authors
+        if not self._kernels:  # all blocks are the user's own
             return
         settings, directions = self._settings, self._state["momentum"]
         gradients = _gradients(self._kernels)
@@ -181,15 +179,6 @@ class Muon(Optimizer):
         return moved.view_as(kernels)
 
 
-def _paths_to_biases(model: IResNet) -> dict[Tensor, Sequence[SpectralNormConv2d]]:
-    """The bias of each normalized layer -> the normalized layers of its block up to its own."""
-    paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
-    for block in model.blocks:
-        layers = block.normalized_layers()
-        paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
-    return paths
-
-
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
     return [grad for parameter in parameters if (grad := parameter.grad) is not None]
 
@@ -206,5 +195,5 @@ def lr_factor(settings: TrainingConfig, progress: float) -> float:
 
 
 def fine_tune_lr_factor(step: int, n_steps: int) -> float:
-    """The same in step 0, 1, ... of fine-tuning: half a cosine, from _FINE_TUNE_LR to zero."""
+    """The same in step 0, 1, ... of fine-tuning: half a cosine from 0.4 to zero."""
     return _FINE_TUNE_LR * 0.5 * (1 + math.cos(math.pi * step / n_steps))

@@ -1,9 +1,8 @@
 """Orthogonalization of matrices by Newton-Schulz iteration: X = U S V^T -> U f(S) V^T.
 
-An odd polynomial of X, applied n_steps times, brings its singular values near to 1, without a
+An odd polynomial of X, applied n_steps times, brings its singular values near to 1 without a
 decomposition (Jordan et al. 2024, "Muon: An optimizer for hidden layers in neural networks"). With
-these coefficients they do not converge to 1, as those of the polar factor U V^T, but come near it
-in fewer steps.
+these coefficients they come near to 1 in few steps, but do not converge to it.
 """
 
 import torch
@@ -14,8 +13,8 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LARGEST = 1.21
 """Upper bound on the singular values of an orthogonalized matrix."""
-# A matrix far below any gradient fades, so that the momentum of a dead layer is not blown up. Its
-# square is far above the smallest float32.
+# A smaller matrix is far below any gradient, such as the momentum of a dead layer: it is not blown
+# up. The square of this norm is far above the smallest float32.
 _LEAST_NORM = 1e-15
 # Entries that are smaller than this part of the Frobenius norm become zero: the momentum of a dead
 # unit fades by a factor a step, and products of subnormal numbers take up to 50 times as long.
@@ -23,17 +22,12 @@ _NEGLIGIBLE = 1e-12
 
 
 def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Each matrix with its singular vectors, and with singular values near 1.
+    """Matrices (L, m, n) with the same singular vectors, and with singular values near 1.
 
-    None of its singular values is above LARGEST. Those that were at least 0.018 of the matrix's
-    Frobenius norm, with three steps, are at least 0.67; with five, those that were 0.0015 of it.
-    Below a Frobenius norm of 1e-15 the result is smaller, down to zero for zeros.
-
-    Args:
-        matrices: (L, m, n), floating point.
-        n_steps: of the iteration, at least 1.
-        dtype: in which matrices are multiplied, that of the result; None takes their own.
-    """
+    None is above LARGEST. After three steps those are at least 0.67 that were at least 0.018 of
+    their matrix's Frobenius norm; after five, those that were 0.0015 of it. Below a Frobenius norm
+    of 1e-15 the result is smaller, down to zero for zeros. `dtype` is that of the products and of
+    the result; None takes the matrices' own."""
     a, b, c = COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if is_tall else matrices
@@ -46,14 +40,10 @@ def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = N
 
 
 def retracted(matrices: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Each matrix with its singular vectors, and with s (3 - s^2) / 2 for each singular value s in
-    [0, 1]: 1 - 3 d^2 / 2 or more for s = 1 - d, and never above 1. A step of the iteration for the
-    polar factor (Higham, Functions of Matrices, 8.3).
-
-    Args:
-        matrices: (L, m, n) with m <= n, floating point.
-        dtype: in which the correction is computed; None takes their own.
-    """
+    """Matrices (L, m, n), m <= n, with the same singular vectors, and with s (3 - s^2) / 2 for each
+    singular value s in [0, 1]: 1 - 3 d^2 / 2 or more for s = 1 - d, and never above 1. A step of
+    the iteration for the polar factor (Higham, Functions of Matrices, 8.3). `dtype` is that of the
+    correction; None takes the matrices' own."""
     x = matrices.to(dtype)
     excess = torch.bmm(x, x.mT)
     excess.diagonal(dim1=1, dim2=2).sub_(1)

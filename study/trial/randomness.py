@@ -15,8 +15,7 @@ def choose_algorithms(deterministic: bool) -> None:
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
     torch.use_deterministic_algorithms(deterministic)
-    # It serves debugging alone, and takes a twentieth of the time of a dense network. The stubs do
-    # not know it.
+    # It serves debugging alone, and takes a twentieth of the time of a dense network.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic
     torch.backends.cudnn.allow_tf32 = False

@@ -12,7 +12,7 @@ import torch
 from study.config.trial import TrialConfig
 from study.trial.measured.evaluation import BATCH_SIZE, evaluate, measure
 from study.trial.measured.network_files import Certified
-from study.trial.measured.own_metrics import measure_own
+from study.trial.measured.own import measure_own
 from study.trial.state_file import state_bytes
 from study.trial.training import Training
 
@@ -24,25 +24,20 @@ _N_WARM, _N_TIMED = 2, 5
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """A trial as a few steps and one measurement of it tell, with nothing else on the device.
-
-    Attributes:
-        n_parameters: that are trained.
-        seconds: an estimate of the wall-clock time of the whole trial with its ladder.
-        n_reports: of the trial, without those of its projections.
-        checkpoint_bytes: of the state of the training, which each checkpoint holds.
-    """
+    """What a trial costs with nothing else on the device, by a few steps and one measurement."""
 
     n_parameters: int
     seconds: float
+    """An estimate of the wall-clock time of the whole trial with its ladder."""
     n_reports: int
+    """Reports of the trial, without those of its projections."""
     checkpoint_bytes: int
+    """Size of the state of the training, which each checkpoint holds."""
 
 
 def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     """Train a few steps of a trial and measure its network on a part of the validation split, with
-    n_threads of torch, as many as a trial has: on the GPU with on_gpu, if this machine has one;
-    else on the CPU."""
+    n_threads of torch, as many as a trial has; with on_gpu on the GPU, if there is one here."""
     torch.set_num_threads(n_threads)
     training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(training.model)
@@ -60,14 +55,10 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)
     n_steps += len(config.ladder) * config.fine_tune_steps
     n_reports = math.ceil(settings.max_epochs / settings.report_every)
-    return Rehearsal(
-        sum(parameter.numel() for parameter in network.parameters()),
-        n_steps * step_seconds
-        + n_reports * report_seconds
-        + (1 + len(config.ladder)) * proof_seconds,
-        n_reports,
-        len(state_bytes(training.state_dict())),
-    )
+    n_parameters = sum(parameter.numel() for parameter in network.parameters())
+    seconds = n_steps * step_seconds + n_reports * report_seconds
+    seconds += (1 + len(config.ladder)) * proof_seconds
+    return Rehearsal(n_parameters, seconds, n_reports, len(state_bytes(training.state_dict())))
 
 
 def _seconds_of_measuring(training: Training, certified: Certified) -> float:
@@ -75,7 +66,7 @@ def _seconds_of_measuring(training: Training, certified: Certified) -> float:
     answers are timed on a part of the split: on all of MNIST's, a large network takes a minute."""
     config, val = training.config, training.dataset.val
     model, proof = certified.model, certified.certificate
-    part = val.first(max(BATCH_SIZE, config.evaluation.n_inverse_samples))
+    part = val[: max(BATCH_SIZE, config.evaluation.n_inverse_samples)]
     without_own = replace(config, metrics=())
     of_part, _ = _timed(training, lambda: measure(model, part, without_own, proof))
     of_answers, _ = _timed(training, lambda: evaluate(model, part, config.precision, proof))

@@ -1,7 +1,7 @@
 """The state of a training as one safetensors file, which can hold no code.
 
-safetensors keeps tensors by name. The dicts and lists around them, and the plain values, are JSON
-in the file's metadata.
+The tensors stand there by number. The dicts and lists around them, and the plain values, are JSON
+in the file's metadata, with {_TENSOR: number} in the place of a tensor.
 """
 
 import json
@@ -14,7 +14,6 @@ from safetensors.torch import save
 from torch import Tensor
 
 _STATE = "state"
-# A tensor is {_TENSOR: its name} in the JSON.
 _TENSOR = "tensor"
 
 
@@ -33,9 +32,7 @@ def state_bytes(state: object) -> bytes:
             if _TENSOR in value or not all(type(key) is str for key in value):
                 raise TypeError(f"a state must have keys of text, none {_TENSOR!r}: {list(value)}")
             return {key: plain(item) for key, item in value.items()}
-        if isinstance(value, list | tuple):
-            return [plain(item) for item in value]
-        return value
+        return [plain(item) for item in value] if isinstance(value, list | tuple) else value
 
     tree = json.dumps(plain(state))
     content: bytes = save(tensors, metadata={_STATE: tree})
@@ -46,21 +43,10 @@ def read_state(path: Path) -> Any:
     """The state of a file from `state_bytes`, on the CPU; a tuple comes back as a list. Raises
     ValueError, with the file's name, if the file is not whole."""
     try:
-        return _read(path)
+        with safe_open(path, framework="pt") as file:
+            return json.loads(
+                file.metadata()[_STATE],
+                object_hook=lambda d: file.get_tensor(d[_TENSOR]) if _TENSOR in d else d,
+            )
     except (LookupError, RecursionError, SafetensorError, TypeError, ValueError) as error:
         raise ValueError(f"{path.name} cannot be read: {error}") from error
-
-
-def _read(path: Path) -> Any:
-    with safe_open(path, framework="pt") as file:
-
-        def restored(value: Any) -> Any:
-            if isinstance(value, dict):
-                if _TENSOR in value:
-                    return file.get_tensor(value[_TENSOR])
-                return {key: restored(item) for key, item in value.items()}
-            if isinstance(value, list):
-                return [restored(item) for item in value]
-            return value
-
-        return restored(json.loads(file.metadata()[_STATE]))

@@ -16,23 +16,18 @@ class TimeSpent:
     def __init__(self, device: torch.device, resources: ResourcesConfig) -> None:
         self._gpus = resources.gpus if device.type == "cuda" else None
         self._cpu_start, self._start = time.process_time(), time.perf_counter()
-        self._cpu_before: float | None = 0.0
-        self._gpu_before: float | None = 0.0
+        self._cpu_before = self._gpu_before = 0.0
 
     def go_on_from(self, last: EpochReport) -> None:
         """Count on from the hours in the last report of a restored trial."""
-        self._cpu_before, self._gpu_before = last.cpu_hours, last.gpu_hours
+        self._cpu_before, self._gpu_before = last.cpu_hours or 0.0, last.gpu_hours or 0.0
 
     def stamped(self, report: EpochReport) -> EpochReport:
-        """A report with the hours of its trial so far; None where they were never known."""
+        """A report with the hours of its trial so far; without GPU hours on a CPU."""
         cpu = (time.process_time() - self._cpu_start) / 3600
         wall = (time.perf_counter() - self._start) / 3600
         return replace(
             report,
-            cpu_hours=_total(self._cpu_before, cpu),
-            gpu_hours=_total(self._gpu_before, None if self._gpus is None else self._gpus * wall),
+            cpu_hours=self._cpu_before + cpu,
+            gpu_hours=None if self._gpus is None else self._gpu_before + self._gpus * wall,
         )
-
-
-def _total(before: float | None, since: float | None) -> float | None:
-    return None if before is None or since is None else before + since

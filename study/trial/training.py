@@ -8,12 +8,13 @@ while training.status is TrialStatus.RUNNING:
 import math
 import time
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
-from models import Effort, IResNet
+from models import IResNet, Loss, head_loss
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
@@ -21,7 +22,6 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use
-from study.trial.losses import last_layer, make_loss, target_lipschitz
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -39,12 +39,8 @@ class Training:
     """A trial in the making: call run_to_report while `status` is running.
 
     The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
-    state_dict() goes on exactly as it would have gone on.
-
-    Args:
-        config: all that decides the numbers.
-        device: where to train.
-        dataset: that of config.data, if at hand; loaded otherwise.
+    state_dict() goes on exactly as it would have gone on. `dataset` is that of config.data, if at
+    hand; it is loaded otherwise.
     """
 
     def __init__(
@@ -82,32 +78,52 @@ class Training:
             train_loss, train_accuracy = self._train_epoch()
             self.epoch += 1
             if not math.isfinite(train_loss):
-                reason = f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}"
-                return self.failed(reason)
-        seconds = time.perf_counter() - start
+                return self.failed(f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}")
         return self._reported(
             train_loss=train_loss,
             train_accuracy=train_accuracy,
-            epoch_seconds=seconds / n_epochs,
+            epoch_seconds=(time.perf_counter() - start) / n_epochs,
             # Before anything is measured: a driver's figure is of the last second or less.
             device_use=gpu_use(self.device),
         )
 
     def completed(self) -> TrialReport:
-        """Complete the trial with its network as it is, trained elsewhere: without figures of a
-        training."""
+        """Complete the trial with its network as it is, which was trained elsewhere."""
         self.model.to(self.device)
         self.epoch = self.config.training.max_epochs
         return self._reported(train_loss=None, train_accuracy=None, epoch_seconds=None)
 
     def _reported(self, **of_training: Any) -> TrialReport:
         """The report of the network as it is, with figures of its training for EpochReport."""
-        last = self.epoch == self.config.training.max_epochs
+        config, dataset = self.config, self.dataset
+        last = self.epoch == config.training.max_epochs
+        of_test: dict[str, Any] = {}
+        self.model.eval()
+        refresh_statistics(self.model, dataset.train)
         try:
-            report = self._measure(of_training, last)
+            # The network that is stored gets the smallest bounds.
+            network = Certified.of(self.model, "full" if last else "fast")
+            model, certificate = network.model, network.certificate
+            measured, answers = measure(model, dataset.val, config, certificate)
+            if last:
+                # The test data is read once, for a trial that is done.
+                of_test, test_answers = measure_test(model, dataset.test, config, certificate)
+                self._completed, self._answers = network, OnSplits(answers, test_answers)
+                attacked = attacked_accuracy(model, dataset.test, config, certificate)
+                of_test[ATTACKED_ACCURACY] = attacked
         except OwnCodeError as error:
             return self.failed(str(error))
-        if not_finite := diverged(report.metrics(), self.config.objectives):
+        on_gpu = self.device.type == "cuda"
+        report = EpochReport(
+            epoch=self.epoch,
+            timestamp=time.time(),
+            **asdict(measured),
+            **of_training,
+            **of_test,
+            peak_memory_bytes=torch.cuda.max_memory_allocated(self.device) if on_gpu else None,
+            device=device_name(self.device),
+        )
+        if not_finite := diverged(report.metrics(), config.objectives):
             return self.failed(f"{not_finite} after epoch {self.epoch}")
         if last:
             self.status = TrialStatus.COMPLETED
@@ -121,7 +137,7 @@ class Training:
         return self._completed
 
     def answers(self) -> OnSplits:
-        """Those of the network of a completed training, with radii."""
+        """The answers of the network of a completed training."""
         if self._answers is None:
             network, precision = self.certified(), self.config.precision
             val, test = (
@@ -167,7 +183,8 @@ class Training:
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             logits = forward(normalized(images))
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        loss = self._loss(last_layer(model).weight, logits.float(), labels)
+        slopes = partial(model.head.slopes, model.classifier)
+        loss = self._loss(slopes, logits.float(), labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()
@@ -175,13 +192,9 @@ class Training:
         return loss.detach(), logits.detach()
 
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
-        """Train a network like the trial's own further, in place, on this trial's data.
-
-        Args:
-            model: its mode becomes that of training.
-            n_steps: optimizer steps, >= 0.
-            seed: of batches, augmentation and dropout, together with the trial's seed.
-        """
+        """Train a network like the trial's own further, in place, on this trial's data: n_steps
+        optimizer steps, after which it is in training mode. Batches, augmentation and dropout
+        depend on `seed` and the trial's seed."""
         settings, split = self.config.training, self.dataset.train
         optimizer = make_optimizer(model, settings)
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))
@@ -195,33 +208,6 @@ class Training:
                 optimizer.lr_factor = fine_tune_lr_factor(step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, optimizer, images, split.labels[batch])
-
-    def _measure(self, of_training: dict[str, Any], last: bool) -> EpochReport:
-        self.model.eval()
-        refresh_statistics(self.model, self.dataset.train)
-        # The network that is stored gets the smallest bounds.
-        effort: Effort = "full" if last else "fast"
-        network = Certified.of(self.model, effort)
-        model, certificate, config = network.model, network.certificate, self.config
-        measured, answers = measure(model, self.dataset.val, config, certificate)
-        of_test: dict[str, Any] = {}
-        if last:
-            # The test data is read once, for a trial that is done.
-            test = self.dataset.test
-            of_test, test_answers = measure_test(model, test, config, certificate)
-            self._completed, self._answers = network, OnSplits(answers, test_answers)
-            of_test[ATTACKED_ACCURACY] = attacked_accuracy(model, test, config, certificate)
-        return EpochReport(
-            epoch=self.epoch,
-            timestamp=time.time(),
-            **asdict(measured),
-            **of_training,
-            **of_test,
-            peak_memory_bytes=(
-                torch.cuda.max_memory_allocated(self.device) if self.device.type == "cuda" else None
-            ),
-            device=device_name(self.device),
-        )
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; tensors and plain values only."""
@@ -239,3 +225,16 @@ class Training:
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
         self._completed = self._answers = None
+
+
+def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
+    """The loss of a trial, for features of this Lipschitz constant by pixels of [0, 1]."""
+    training = config.training
+    margin = None if training.loss == "cross_entropy" else training.margin or config.radius
+    return head_loss(margin, training.temperature, lipschitz)
+
+
+def target_lipschitz(model: IResNet) -> float:
+    """The Lipschitz constant of the features by pixels of [0, 1], if each layer meets its target:
+    an estimate for training, and no bound. Infinite where there are no targets."""
+    return math.prod(block.target_lipschitz for block in model.blocks)

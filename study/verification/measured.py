@@ -9,10 +9,9 @@ from operator import ne
 from pathlib import Path
 from typing import Any
 
-from models import NETWORK, Certificate, IResNet
+from models import NETWORK, Certificate, IResNet, is_import_path
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError, UserError
-from study.imports import is_path
 from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_certified, read_right
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -61,7 +60,7 @@ def differences(
     """
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     if not trust:
-        if is_path(trial.data.name):
+        if is_import_path(trial.data.name):
             rule = f"must be given, since the data is that of {trial.data.name}"
             raise UserError(rule, "trust")
         trial = replace(trial, metrics=())
@@ -102,7 +101,7 @@ def differences(
     kept = (
         (read_right(content, logged[VAL_ACCURACY]), answers.right),
         (
-            read_certified(content, logged[CERTIFIED_ACCURACY]) or (),
+            read_certified(content, logged[CERTIFIED_ACCURACY]),
             answers.certified(trial.radius),
         ),
     )

@@ -122,7 +122,6 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     assert report.epoch is not None
     network, measured = training.certified(), report.epoch
     answers = evaluate(network.model, training.dataset.test, config.precision, network.certificate)
-    assert answers.radii is not None
     radii = _RADII[config.data.name]
     seconds = measured.epoch_seconds * config.training.max_epochs
     shares = [answers.accuracy, *(answers.certified_accuracy(r) for r in radii)]

@@ -34,9 +34,10 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
+from study.results import report_view
 from study.results.page import write_page
 from study.results.report import collect, read
-from study.results.tables import as_json
+from study.results.views import as_json
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -74,7 +75,7 @@ def write(folder: Path, n_runs: int) -> None:
         changes = {TEST_ACCURACY: 0.5} if epoch == 3 else {}
         tracker.log_reports("0000", [epoch_report(epoch, **changes)])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
-    studies.close(client, study, TrialStatus.COMPLETED)
+    studies.close(client, Records(client).read(study), TrialStatus.COMPLETED)
     (template,) = (trial.run_id for trial in Records(client).trials(study))
     generator = random.Random(0)
     with closing(sqlite3.connect(folder / "mlflow.db")) as database, database:
@@ -286,7 +287,7 @@ def main() -> None:
         records = Records(Client(uri))
         start = time.perf_counter()
         report = read(records, "tiny")
-        write_page(path, report)
+        write_page(path, report_view.view(report))
         print(f"its page is written in {time.perf_counter() - start:.1f} s")
     open_page(path, len(report.points), arguments.rounds)
 

@@ -43,7 +43,8 @@ from study.config.parser import parse
 from study.config.trial import TrialConfig
 from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
 from study.metrics.reports import Evaluation, TrialStatus
-from study.pareto.dominance import as_losses, hypervolume
+from study.pareto.dominance import hypervolume
+from study.pareto.points import as_losses
 from study.trial.ladder import projections
 from study.trial.measured.evaluation import measure, statistics_images
 from study.trial.measured.network_files import Certified

@@ -37,7 +37,7 @@ def main() -> int:
     batches = [data.normalized(split.images[r]) for r in rows]
     before = certify(model)
     print(
-        f"trained: val_accuracy {evaluate(model, dataset.val, 'float32').accuracy:.4f}, "
+        f"trained: val_accuracy {evaluate(model, dataset.val, 'float32', before).accuracy:.4f}, "
         f"lipschitz_upper_bound {before.lipschitz_upper_bound:.4f}, largest layer bound "
         f"{max(layer.upper_bound for layer in before.layers):.4f}"
     )
@@ -48,14 +48,15 @@ def main() -> int:
         project(projected, coeff, batches)
         seconds = time.perf_counter() - start
         without = copy.deepcopy(model)
-        project(without, coeff)
+        of_without = project(without, coeff)
         certificate = certify(projected)
         largest = max(layer.upper_bound for layer in certificate.layers)
         holds &= largest <= coeff
         print(
             f"coeff {coeff:4}: val_accuracy "
-            f"{evaluate(projected, dataset.val, 'float32').accuracy:.4f} (statistics not "
-            f"recomputed: {evaluate(without, dataset.val, 'float32').accuracy:.4f}), "
+            f"{evaluate(projected, dataset.val, 'float32', certificate).accuracy:.4f} (statistics "
+            "not recomputed: "
+            f"{evaluate(without, dataset.val, 'float32', of_without).accuracy:.4f}), "
             f"lipschitz_upper_bound {certificate.lipschitz_upper_bound:.4f}, "
             f"largest layer bound {largest:.7f}; "
             f"{seconds:.1f} s",

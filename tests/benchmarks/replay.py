@@ -64,8 +64,7 @@ from study.config.study import StudyConfig
 from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
 from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
 from study.pareto import dominance, points
-from study.pareto.dominance import Losses
-from study.pareto.growing import GrowingFront
+from study.pareto.dominance import GrowingFront, Losses
 from study.results.front import Mark
 from study.results.report import collect
 from study.search.scheduler import make_halving, make_scheduler

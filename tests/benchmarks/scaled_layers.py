@@ -89,14 +89,16 @@ def main() -> int:
         training = trained(study.resolve(sample, seed))
         dataset = training.dataset
         images = statistics_images(dataset.train)
-        bound = certify(training.model).lipschitz_upper_bound
-        accuracy = evaluate(training.model, dataset.val, "float32").accuracy
+        certificate = certify(training.model)
+        bound = certificate.lipschitz_upper_bound
+        accuracy = evaluate(training.model, dataset.val, "float32", certificate).accuracy
         print(f"seed {seed}: trained, bound {bound:.4g}, val_accuracy {accuracy:.4f}", flush=True)
         for (name, way), target in ((w, b) for b in _BOUNDS for w in WAYS.items()):
             projected = way(training.model, target, images)
-            proven = certify(projected).lipschitz_upper_bound
+            certificate = certify(projected)
+            proven = certificate.lipschitz_upper_bound
             assert proven <= target
-            accuracy = evaluate(projected, dataset.val, "float32").accuracy
+            accuracy = evaluate(projected, dataset.val, "float32", certificate).accuracy
             accuracies.setdefault((name, target), []).append(accuracy)
             print(f"  {name}, bound {proven:.4g}: val_accuracy {accuracy:.4f}", flush=True)
     print(f"median of {arguments.seeds} seeds (least, most)")

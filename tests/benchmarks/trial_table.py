@@ -109,7 +109,7 @@ def train(study: StudyConfig, values: dict[str, int | float], seed: int) -> dict
     trial = replace(study.resolve(values, seed), ladder=tuple(coeff**3 for coeff in LADDER))
     dataset = sources.load(trial.data)
     # The replay has no use for test accuracy, and most of the time would go into it.
-    few = dataset.test.first(1)
+    few = dataset.test[:1]
     training = Training(trial, dataset=replace(dataset, test=few))
     row: dict[str, Any] = {
         "sample": values,

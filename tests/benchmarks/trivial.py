@@ -11,7 +11,7 @@ from typing import Any
 
 from ray import tune
 
-from study.execution.worker.batching import Batching
+from study.execution.worker import Batching
 from study.metrics.artifacts import write_reports
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report

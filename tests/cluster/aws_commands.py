@@ -13,7 +13,7 @@ from botocore.validate import validate_parameters
 from tests.cluster.derived import ROOT
 
 _END = "--end--"
-# In place of the program: print the arguments.
+# Replaces the program `aws`: prints the arguments.
 _PRINTED = f'aws() {{ printf "%s\\0" "$@" {_END}; }}\n'
 # Services that moto does not have, or not with this call: the call is compared with its model only.
 _UNKNOWN_TO_MOTO = {("service-quotas", "request-service-quota-increase")}

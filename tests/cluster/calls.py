@@ -19,7 +19,7 @@ _USED = {
     "ImageId": "image", "KeyName": "key-pair", "SubnetId": "subnet", "InstanceId": "instance",
     "SecurityGroupId": "security-group", "GroupId": "security-group", "VpcId": "vpc",
 }  # fmt: skip
-# What a call makes, of which no parameter has the name yet.
+# Operation -> the kinds of resources that it makes, which have no name before.
 _MADE = {
     "RunInstances": ("instance", "network-interface", "volume"),
     "CreateSecurityGroup": ("security-group",),
@@ -65,7 +65,7 @@ class Call:
 
     @property
     def name(self) -> str:
-        """As policies name it."""
+        """The name of the action in policies."""
         return f"{self.service}:{self.operation}"
 
     @property

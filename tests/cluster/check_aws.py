@@ -138,7 +138,7 @@ def test_a_trial_whose_worker_dies_goes_on_from_its_checkpoint_in_the_bucket(aws
 
 
 def test_the_report_reaches_the_laptop_by_a_tunnel(aws: OnAws) -> None:
-    """As the page has it, without any right of the laptop to the bucket."""
+    """By the commands of the page; the laptop has no right to the bucket."""
     page = (ROOT / ".cluster" / "README.md").read_text()
     (block,) = re.findall(r"<!-- report-commands -->\n```\n(.*?)```", page, re.DOTALL)
     html = aws.home / "report.html"
@@ -196,7 +196,7 @@ def test_what_the_policies_do_not_grant_is_refused(aws: OnAws) -> None:
     storage = re.search(r"s3://([^/]+)/(\S+)", aws.config.read_text())
     assert storage is not None
     bucket, root = storage.groups()
-    # Of another cluster.
+    # A worker of another cluster.
     kind = real()["metadata"]["worker_type"]
     image = {"ImageId": "ami-12c6146b", "MinCount": 1, "MaxCount": 1, "InstanceType": kind}
     worker = {**image, "IamInstanceProfile": {"Name": WORKER}}

@@ -31,7 +31,7 @@ pytestmark = [
 N_TRIALS, N_EPOCHS = 4, 6
 # The job is interrupted when the study has so many epochs.
 INTERRUPTED_AT = (2, 10)
-# To come to an epoch, or to the end, with all of Ray to start first.
+# Time to reach an epoch or the end, the start of Ray included.
 PATIENCE_SECONDS = 180
 NOT_ENDED = ("PENDING", "RUNNING", "COMPLETING")
 CLONE, SCRATCH = f"{BUCKET}/clone", f"{BUCKET}/scratch"
@@ -80,7 +80,7 @@ def _study(folder: Path) -> Path:
 
 
 def _result(folder: Path) -> dict[str, Any]:
-    """The front, and every number of a study's trials and projections but those of a clock."""
+    """The front, and every number of a study's trials and projections except times."""
     books = Books(folder)
     tags = "SELECT name, status, value FROM runs JOIN tags USING (run_uuid) WHERE key = "
     metrics = (

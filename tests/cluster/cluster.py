@@ -1,25 +1,23 @@
 """A cluster of three hosts, started by `ray up` from the derived cluster.yaml, and the commands of
 its user on another machine."""
 
-import hashlib
 import json
 import os
-import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
-from getpass import getuser
 from pathlib import Path
 from typing import Any
 
 import psycopg
+import requests
 import yaml
 
-from tests.cluster.derived import ROOT, derive
+from tests.cluster import user
+from tests.cluster.derived import derive
 from tests.cluster.hosts import Hosts
 from tests.support.waiting import wait
 
@@ -42,34 +40,14 @@ class Cluster:
 
     @property
     def environment(self) -> dict[str, str]:
-        """Environment of the user's commands: Ray's token, and no variables of this process."""
-        path = f"{sys.prefix}/bin:{os.environ['PATH']}"
-        return {
-            "HOME": str(self.home), "PATH": path, "TERM": "dumb", "RAY_AUTH_MODE": "token",
-            # Where `ray up` keeps its state of the cluster.
-            "TMPDIR": str(self.home), "RAY_TMPDIR": str(self.home),
-            # Autoscaler v2 counts the head of provider `local` as a worker, and starts one too few.
-            "RAY_UP_enable_autoscaler_v2": "0",
-            # The hosts have no access to the internet.
-            "RAY_USAGE_STATS_ENABLED": "0",
-        }  # fmt: skip
+        """Environment of the user's commands."""
+        # Autoscaler v2 counts the head of provider `local` as a worker, and starts one too few.
+        return {**user.environment(self.home), "RAY_UP_enable_autoscaler_v2": "0"}
 
     def run(self, *command: str, timeout_seconds: float = _UP_SECONDS) -> str:
         """Run a command of the user in the root of the project; returns stdout and stderr. Raises
         AssertionError if it fails, or TimeoutExpired."""
-        done = subprocess.run(
-            command,
-            cwd=ROOT,
-            env=self.environment,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=timeout_seconds,
-            check=False,
-        )
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-        return done.stdout
+        return user.run(command, self.environment, timeout_seconds)
 
     def up(self) -> str:
         """Run `ray up` and wait for the workers; returns its output."""
@@ -87,12 +65,26 @@ class Cluster:
 
     def have_joined(self) -> bool:
         """Whether all workers have joined the cluster."""
-        # Ray's list takes seconds of CPU time, so look for the raylets first.
-        for worker in self.hosts.workers:
-            if not any("raylet/raylet" in line for line in worker.processes().values()):
-                return False
-        listed = self.hosts.head.run("ray list nodes --filter state=ALIVE --format json").stdout
-        return len(yaml.safe_load(listed)) == len(self.hosts.all)
+        alive = [node for node in self.nodes() if node["state"] == "ALIVE"]
+        return len(alive) == len(self.hosts.all)
+
+    def nodes(self) -> list[dict[str, Any]]:
+        """What `ray list nodes --detail` lists, which takes seconds of CPU time; empty while Ray's
+        dashboard does not answer."""
+        header = {"Authorization": f"Bearer {self.token}"}
+        with self.tunnel(DASHBOARD_PORT) as port:
+            url = f"http://127.0.0.1:{port}/api/v0/nodes?detail=1"
+            try:
+                answer = requests.get(url, headers=header, timeout=30)
+            except requests.ConnectionError:
+                return []
+        listed: list[dict[str, Any]] = answer.json()["data"]["result"]["result"]
+        return listed
+
+    @property
+    def token(self) -> str:
+        """Ray's token, of the user and of all nodes."""
+        return (self.home / ".ray" / "auth_token").read_text()
 
     def monitor_log(self) -> str:
         """The end of the autoscaler's log, for messages."""
@@ -139,6 +131,18 @@ class Cluster:
         ) as connection:  # fmt: skip
             yield connection
 
+    def on_head(self, command: str, exit_code: int = 0) -> str:
+        """Run a command of `study.head`; returns stdout and stderr."""
+        script = f"cd ~/iresnet-study && python -m study.head {command}"
+        done = self.hosts.head.run(script, check=False)
+        assert done.returncode == exit_code, done.stdout + done.stderr
+        return done.stdout + done.stderr
+
+    def start_services(self, options: str = "", exit_code: int = 0) -> str:
+        """Start MLflow and PostgreSQL on the head as cluster.yaml does; returns the output."""
+        storage = '--storage-path "$(cat ~/.iresnet-study/storage)"'
+        return self.on_head(f"start {storage} {options}", exit_code)
+
     def secrets(self) -> Mapping[str, str]:
         """Environment variables of a driver on the head."""
         lines = self.hosts.head.run("cat ~/.iresnet-study/environment").stdout.splitlines()
@@ -153,14 +157,10 @@ def cluster(hosts: Hosts, folder: Path) -> Iterator[Cluster]:
     config = folder / "derived.yaml"
     config.write_text(yaml.safe_dump(derive(hosts, name), sort_keys=False))
     made = Cluster(hosts, name, folder, config)
-    try:
+    with user.ssh_forgotten(name):
         made.run("bash", "-c", "umask 077; ray get-auth-token --generate")
         made.up()
         yield made
-    finally:
-        # The launcher keeps its SSH connections here regardless of TMPDIR.
-        user, of = (hashlib.sha256(text.encode()).hexdigest()[:10] for text in (getuser(), name))
-        shutil.rmtree(f"/tmp/ray_ssh_{user}/{of}", ignore_errors=True)
 
 
 def _answers(port: int) -> bool:

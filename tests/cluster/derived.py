@@ -20,7 +20,7 @@ def real() -> dict[str, Any]:
 
 
 def permissions() -> list[dict[str, Any]]:
-    """Inbound rules for AWS: those of cluster.yaml and those that Ray adds."""
+    """Inbound rules for AWS, from cluster.yaml and from Ray."""
     own = real()["provider"]["security_group"]["IpPermissions"]
     made: list[dict[str, Any]] = _create_default_inbound_rules({"sg-the-cluster"}, own)
     return made
@@ -67,7 +67,7 @@ def _adapt_commands(config: dict[str, Any]) -> None:
     # Hosts have no cloud-init.
     config["initialization_commands"] = []
     _replace(config["setup_commands"], {
-        # No packages can be fetched; the hosts see those of this machine.
+        # No packages can be fetched; the hosts see the packages of this machine.
         "apt-get": None,
         # No index can be reached: use the environment of the tests, not the locked versions.
         "-m venv": None,

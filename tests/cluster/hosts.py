@@ -242,7 +242,7 @@ def hosts(folder: Path, *, bucket_bytes: int = 2**30) -> Iterator[Hosts]:
 
 def _lay_out(folder: Path, stack: ExitStack, bucket_bytes: int) -> None:
     for name in HOSTS:
-        # As for homes: a service that runs as another user must pass through.
+        # The mode of homes: services that run as other users must pass through.
         (folder / name).mkdir(mode=0o711)
         (folder / name / ".bashrc").touch()
     (folder / "bucket").mkdir()

@@ -22,7 +22,7 @@ class _Running:
 
 
 class Machines:
-    """The hosts, of which the first is the instance that is launched first, and so on.
+    """The hosts as instances: the first host is the instance that is launched first, and so on.
 
     The addresses that moto makes up may belong to someone, so what is sent to one must not leave
     this machine. On the bridge each leads to the host alone, and is known to the laptop alone.
@@ -42,7 +42,7 @@ class Machines:
         """Start and stop hosts, as moto's instances have been. `url` is where AWS is."""
         for instance in instances:
             if instance.lifecycle == "spot":
-                # By it Ray knows what it cannot stop. moto gives none to what RunInstances buys.
+                # By this ID Ray knows what it cannot stop; moto sets none for RunInstances.
                 instance.spot_instance_request_id = instance.id.replace("i-", "sir-")
             runs = instance.is_running()
             if runs and instance.id not in self._running:

@@ -1,20 +1,16 @@
 """A cluster on the emulated AWS, as the page of the cluster tells its user to make it."""
 
-import hashlib
 import os
 import secrets
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from getpass import getuser
 from pathlib import Path
 
 import yaml
 
-from tests.cluster import aws_commands
+from tests.cluster import aws_commands, user
 from tests.cluster.cloud import ADMINISTRATOR, Cloud, cloud
 from tests.cluster.derived import ROOT, derive_for_aws
 from tests.cluster.hosts import Host, Hosts, hosts
@@ -28,7 +24,7 @@ class OnAws:
     """Hosts, AWS, and a laptop that reaches both and nothing else."""
 
     name: str
-    """Of the cluster."""
+    """The name of the cluster."""
     hosts: Hosts
     cloud: Cloud
     laptop: Host
@@ -38,28 +34,14 @@ class OnAws:
     def run(self, *command: str) -> str:
         """Run a command of the user in the root of the project; returns stdout and stderr. Raises
         AssertionError if it fails, or TimeoutExpired."""
-        done = subprocess.run(
-            self.laptop.command(*command),
-            cwd=ROOT,
-            env={
-                "HOME": str(self.home), "PATH": f"{sys.prefix}/bin:{os.environ['PATH']}",
-                "TERM": "dumb", "RAY_AUTH_MODE": "token",
-                # Neither Ray nor MLflow looks for its maker.
-                "RAY_USAGE_STATS_ENABLED": "0", "DO_NOT_TRACK": "true",
-                # Where `ray up` keeps its state of the cluster.
-                "TMPDIR": str(self.home), "RAY_TMPDIR": str(self.home),
-                "AWS_ENDPOINT_URL": self.cloud.url, "AWS_EC2_METADATA_DISABLED": "true",
-                "AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": "testing",
-            },
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            timeout=_PATIENCE_SECONDS,
-            check=False,
-        )  # fmt: skip
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}"
-        return done.stdout
+        environment = {
+            **user.environment(self.home),
+            # MLflow does not look for its maker.
+            "DO_NOT_TRACK": "true",
+            "AWS_ENDPOINT_URL": self.cloud.url, "AWS_EC2_METADATA_DISABLED": "true",
+            "AWS_ACCESS_KEY_ID": USER, "AWS_SECRET_ACCESS_KEY": "testing",
+        }  # fmt: skip
+        return user.run(self.laptop.command(*command), environment, _PATIENCE_SECONDS)
 
 
 @contextmanager
@@ -73,6 +55,7 @@ def on_aws(folder: Path) -> Iterator[OnAws]:
         hosts(folder / "hosts") as three,
         three.laptop() as laptop,
         cloud(three, laptop) as aws,
+        user.ssh_forgotten(name),
     ):
         config = folder / "derived.yaml"
         made = OnAws(name, three, aws, laptop, folder / "home", config)
@@ -83,12 +66,7 @@ def on_aws(folder: Path) -> Iterator[OnAws]:
         token = made.home / ".ray" / "auth_token"
         token.touch(mode=0o600)
         token.write_text(secrets.token_hex(32))
-        try:
-            yield made
-        finally:
-            # The launcher keeps its SSH connections here regardless of TMPDIR.
-            user, of = (hashlib.sha256(of.encode()).hexdigest()[:10] for of in (getuser(), name))
-            shutil.rmtree(f"/tmp/ray_ssh_{user}/{of}", ignore_errors=True)
+        yield made
 
 
 def _set_up(clone: Path, cluster_name: str, url: str) -> None:
@@ -99,11 +77,11 @@ def _set_up(clone: Path, cluster_name: str, url: str) -> None:
         text = policy.read_text()
         policy.write_text(text.replace('"iresnet-study"', f'"{cluster_name}"'))
     theirs = aws_commands.commands(clone)
-    user = ["--user-name", USER]
+    of_user = ["--user-name", USER]
     document = ["--policy-document", "file://.cluster/user-policy.json"]
     mine = [
-        ["iam", "create-user", *user],
-        ["iam", "put-user-policy", *user, "--policy-name", "iresnet-study", *document],
+        ["iam", "create-user", *of_user],
+        ["iam", "put-user-policy", *of_user, "--policy-name", "iresnet-study", *document],
     ]
     for command in (*theirs, *mine):
         aws_commands.run(command, clone, url, ADMINISTRATOR)

@@ -12,11 +12,11 @@ from tests.support.waiting import wait
 
 PROGRAMS = ("munged", "slurmctld", "slurmd", "sbatch")
 N_CPUS = 2
-"""Of a node, as Slurm has it. The hosts really share the CPUs of this machine."""
+"""CPUs of a node in Slurm's books. The hosts really share the CPUs of this machine."""
 _CONF = f"{BUCKET}/slurm/slurm.conf"
 _START_SECONDS = 30
 
-# As a cluster has it, but for what needs systemd or cgroups, and for accounts.
+# The settings of a usual cluster, without systemd, cgroups and accounts.
 _SLURM_CONF = """
 ClusterName=hosts
 SlurmctldHost=head

@@ -10,14 +10,16 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from itertools import product
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
+import grpc
 import psycopg
 import pytest
 import requests
-import yaml
 
 from study.config.file import load
 from study.search.searcher import OptunaSearcher
@@ -26,9 +28,10 @@ from study.trial.ladder import projections
 from study.trial.training import Training
 from tests.cluster.cluster import DASHBOARD_PORT, DATABASE_PORT, MLFLOW_PORT, Cluster, cluster
 from tests.cluster.derived import ROOT
-from tests.cluster.hosts import hosts
+from tests.cluster.hosts import BUCKET, hosts
 from tests.cluster.outsider import CALLS
 from tests.faults.books import problems
+from tests.support.waiting import wait
 from tests.test_own_code import OWN, write_own
 
 pytestmark = pytest.mark.cluster
@@ -36,7 +39,9 @@ pytestmark = pytest.mark.cluster
 GCS_PORT = 6379
 CLIENT_PORT = 10001
 STORE_PORT = 5556
-N_TRIALS = 4
+MLFLOW = "http://127.0.0.1:{}/api/2.0/mlflow/experiments/search?max_results=1"
+# On two workers, so that one of them trains two.
+N_TRIALS = 3
 
 
 @pytest.fixture(scope="module")
@@ -57,20 +62,14 @@ def _password(up: Cluster) -> tuple[str, str]:
     return known["MLFLOW_TRACKING_USERNAME"], known["MLFLOW_TRACKING_PASSWORD"]
 
 
-def _as_outsider(
-    up: Cluster, *command: str, token: bool = False
-) -> subprocess.CompletedProcess[str]:
-    """Run a command on the hosts' network but on none of the hosts, with or without the token."""
-    home = up.home if token else up.home / "nobody"
+def _as_outsider(up: Cluster, *command: str) -> subprocess.CompletedProcess[str]:
+    """Run a command on the hosts' network but on none of the hosts, without the token."""
+    home = up.home / "nobody"
     home.mkdir(exist_ok=True)
     return subprocess.run(
         command,
         cwd=ROOT,
-        env={
-            **up.environment,
-            "HOME": str(home),
-            "RAY_AUTH_MODE": "token" if token else "disabled",
-        },
+        env={**up.environment, "HOME": str(home)},
         capture_output=True,
         text=True,
         timeout=120,
@@ -93,8 +92,7 @@ def _open_ports(up: Cluster) -> dict[str, list[str]]:
 
 
 def test_three_nodes_are_up_and_the_head_runs_no_trials(up: Cluster) -> None:
-    listed = up.hosts.head.run("ray list nodes --detail --format json").stdout
-    nodes = {node["node_ip"]: node for node in yaml.safe_load(listed)}
+    nodes = {node["node_ip"]: node for node in up.nodes()}
     assert nodes.keys() == {host.address for host in up.hosts.all}
     assert {node["state"] for node in nodes.values()} == {"ALIVE"}
     head = nodes[up.hosts.head.address]
@@ -106,7 +104,7 @@ def test_three_nodes_are_up_and_the_head_runs_no_trials(up: Cluster) -> None:
 
 def test_mlflow_keeps_its_records_in_postgresql_and_both_want_a_password(up: Cluster) -> None:
     with up.tunnel(MLFLOW_PORT) as port:
-        url = f"http://127.0.0.1:{port}/api/2.0/mlflow/experiments/search?max_results=1"
+        url = MLFLOW.format(port)
         assert _status(url) == 401
         assert _status(url, auth=("admin", "password1234")) == 401
         assert _status(url, auth=_password(up)) == 200
@@ -128,13 +126,19 @@ def test_secrets_are_readable_by_their_owner_alone_and_on_no_command_line(up: Cl
         "find .iresnet-study .ray -type f -perm /077 ! -name '*.log' ! -name lock ! -name storage"
     )
     assert listed.stdout == ""
-    secrets = json.loads(head.run("cat ~/.iresnet-study/secrets.json").stdout)
+    folder = up.hosts.folder / "head" / ".iresnet-study"
+    assert (folder / "mlflow.log").stat().st_mode & 0o777 == 0o600
+    secrets = json.loads((folder / "secrets.json").read_text())
     assert len(set(secrets.values())) == len(secrets) == 4
-    token = (up.home / ".ray" / "auth_token").read_text()
+    for log in folder.rglob("*.log"):
+        assert not [secret for secret in secrets.values() if secret in log.read_text()], log
+    hba = (folder / "postgres" / "pg_hba.conf").read_text().splitlines()
+    methods = {line.split()[-1] for line in hba if line and not line.startswith("#")}
+    assert methods == {"scram-sha-256"}
     for host in up.hosts.all:
         lines = "\n".join(host.processes().values())
         assert not [name for name, value in secrets.items() if value in lines]
-        assert token not in lines
+        assert up.token not in lines
     for worker in up.hosts.workers:
         seen = worker.run("ls ~/.iresnet-study; cat /proc/[0-9]*/environ | tr '\\0' '\\n'").stdout
         assert "environment" not in seen.split()
@@ -143,20 +147,20 @@ def test_secrets_are_readable_by_their_owner_alone_and_on_no_command_line(up: Cl
 
 
 def test_ray_refuses_whoever_has_no_token(up: Cluster) -> None:
-    gcs = f"{up.hosts.head.address}:{GCS_PORT}"
-    refused = _as_outsider(up, "ray", "status", "--address", gcs)
-    assert refused.returncode != 0
-    assert "uthenticat" in refused.stdout + refused.stderr
-    assert (
-        "3 local.cluster.node"
-        in _as_outsider(up, "ray", "status", "--address", gcs, token=True).stdout
-    )
+    right, wrong = (f"Bearer {token}" for token in (up.token, "wrong"))
+    with grpc.insecure_channel(f"{up.hosts.head.address}:{GCS_PORT}") as channel:
+        listed = channel.unary_unary("/ray.rpc.NodeInfoGcsService/GetAllNodeInfo")
+        for metadata in ((), (("authorization", wrong),)):
+            with pytest.raises(grpc.RpcError) as refused:
+                listed(b"", timeout=30, metadata=metadata)
+            assert refused.value.code() is grpc.StatusCode.UNAUTHENTICATED
+        nodes = listed(b"", timeout=30, metadata=(("authorization", right),))
+        assert all(host.address.encode() in nodes for host in up.hosts.all)
     with up.tunnel(DASHBOARD_PORT) as port:
         url = f"http://127.0.0.1:{port}/api/jobs/"
         assert _status(url) == 401
-        assert _status(url, headers={"Authorization": "Bearer wrong"}) == 403
-        token = (up.home / ".ray" / "auth_token").read_text()
-        assert _status(url, headers={"Authorization": f"Bearer {token}"}) == 200
+        assert _status(url, headers={"Authorization": wrong}) == 403
+        assert _status(url, headers={"Authorization": right}) == 200
 
 
 # A folder of images in a store.
@@ -209,8 +213,8 @@ def test_a_study_with_code_and_data_of_its_users_own_runs_over_the_cluster(
 ) -> None:
     """The example of study/README.md, submitted from outside with only the packages that it needs,
     to workers that lack its code; and with a root in a store, which each node reads once: the
-    head, which checks the data, and the workers, of which each trains two trials. Its networks are
-    those of this process, bit for bit."""
+    head, which checks the data, and the workers, one of which trains two trials. This process
+    trains the same networks, bit for bit."""
     folder = tmp_path_factory.mktemp("submitted")
     shorter = {
         "search": {"sampler": "sobol", "n_trials": N_TRIALS, "ladder": [0.3]},
@@ -264,6 +268,72 @@ def test_nothing_is_given_away_to_who_is_in_the_security_group_without_a_token(u
     known = ("-o", "UserKnownHostsFile=/dev/null", f"root@{up.hosts.head.address}", "true")
     refused = _as_outsider(up, *login, *known)
     assert "Permission denied (publickey)" in refused.stderr
+
+
+def _services(up: Cluster) -> dict[int, str]:
+    """PID -> command line of the first process of PostgreSQL and both processes of MLflow."""
+    lines = up.hosts.head.processes()
+    return {pid: line for pid, line in lines.items() if re.search("-m (mlflow|uvicorn)| -D ", line)}
+
+
+def test_a_start_leaves_the_services_that_run_and_restarts_those_that_were_killed(
+    up: Cluster,
+) -> None:
+    before, environment = _services(up), up.secrets()
+    assert len(before) == 3
+    assert environment["STUDY_STORAGE_PATH"] == f"{BUCKET}/studies"
+    up.start_services()
+    assert (_services(up), up.secrets()) == (before, environment)
+    for words in (("-m mlflow",), ("-m uvicorn",), ("postgres",)):
+        assert up.hosts.head.kill(*words)
+    wait(lambda: not _services(up), 20, "a service does not end")
+    up.start_services()
+    assert up.secrets() == environment
+    with up.tunnel(MLFLOW_PORT) as port:
+        assert _status(MLFLOW.format(port), auth=_password(up)) == 200
+
+
+def test_the_services_stop_when_ray_has_nothing_to_do(up: Cluster) -> None:
+    looks = []
+
+    class Jobs(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            looks.append(self.path)
+            jobs = [{"status": "RUNNING" if len(looks) < 20 else "SUCCEEDED"}]
+            # A dashboard that has trouble of its own does not say that there is nothing to do.
+            self.send_response(500 if len(looks) in (3, 4) else 200)
+            self.end_headers()
+            self.wfile.write(json.dumps(jobs).encode())
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer((up.hosts.gateway, 0), Jobs) as server:
+        thread = Thread(target=server.serve_forever)
+        thread.start()
+        dashboard = f"http://{up.hosts.gateway}:{server.server_port}"
+        # Looked at ten times in 0.6 s: twice as long as it may be idle, a job runs.
+        said = up.on_head(
+            f"stop-when-idle --minutes 0.01 --dashboard {dashboard} --then 'touch shut-down'"
+        )
+        server.shutdown()
+        thread.join()
+    assert "no job for 0.01 minutes" in said
+    assert len(looks) > 20
+    assert set(looks) == {"/api/jobs/"}
+    assert up.hosts.head.run("ls iresnet-study/shut-down").stdout
+    assert _services(up) == {}
+
+
+def test_ports_that_cannot_be_used_are_refused_in_one_line(up: Cluster) -> None:
+    # PostgreSQL starts first. sshd has the port.
+    assert up.start_services("--port 22", exit_code=2) == (
+        "error: --port: the port must be free, but something listens on 22\n"
+    )
+    assert up.start_services("--database-port 1", exit_code=2) == (
+        "error: --database-port: it must be that of the database that runs, "
+        f"{DATABASE_PORT}, but got 1\n"
+    )
 
 
 def test_ray_down_leaves_nothing_of_ray(up: Cluster) -> None:

@@ -22,7 +22,7 @@ assert SPACES
 
 @pytest.mark.parametrize("lr", ["1e-3", "1.0e-3", "0.001", "1E-3", "+1.e-3"])
 def test_a_number_may_have_an_exponent_alone(lr: str) -> None:
-    """Which YAML 1.1 takes for text."""
+    """YAML 1.1 takes it for text."""
     assert file.loads(TEXT.replace("lr: 0.1", f"lr: {lr}"), "x").training.lr == 0.001
 
 

@@ -1,6 +1,5 @@
 """What is asked of a study, as a mapping: what it means, and what is said of a mistake in it."""
 
-import math
 import re
 from dataclasses import fields
 from datetime import date
@@ -11,14 +10,13 @@ import yaml
 
 from study.config.parser import parse
 from study.config.space import FloatParameter
-from study.config.study import SECTIONS, StudyConfig
+from study.config.study import SECTIONS
 from study.config.trial import ModelConfig
 from study.errors import ConfigError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Constraint
-from tests.support.studies import RAW, tiny
+from tests.support.studies import RAW, changed
 
-ABSENT = "ABSENT"
 WHOLE = {**RAW, "model": {"blocks": [1, 1]}, "space": {**RAW["space"]}}
 WHOLE["space"]["activation"] = {"type": "categorical", "choices": ["relu", "elu"]}
 
@@ -37,10 +35,6 @@ data: {name: image_folder, root: "a\\0b"}
     data.root: must be a path, or an address, but got 'a\\x00b'
 search: {stop: {gain: 0.1}}
     search.stop.gain: unknown key 'gain'; there are hypervolume_gain, over_trials
-search: {warm_start: [digits]}
-    search.warm_start: 'warm_start' was removed; give samples of the earlier study as search.first
-search: {notify: mail me}
-    search.notify: 'notify' was removed; run your command after study.launch, in the shell
 space: {coef: {type: float, low: 0.3, high: 0.9}}
     space.coef: unknown key 'coef'; did you mean 'coeff'?
 space: {coeff: {hig: 0.9, high: ABSENT}}
@@ -131,9 +125,6 @@ constraints: {invertible: "< 1"}
     constraints.invertible: must be true, or left out, but got '< 1'
 constraints: {val_accuracy: true}
     constraints.val_accuracy: must read like '< 1', with <, <=, > or >= and a number, but got True
-constraints: {lipschitz_upper_bound: 1}
-    constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
-    got 1
 constraints: {val_accuracy: "> 90"}
     constraints.val_accuracy: must be one that a network can meet: val_accuracy is at most 1, but
     got '> 90'
@@ -169,16 +160,10 @@ search: {ladder: 1000000000}
     search.ladder: must be at most 100 bounds, but got 1000000000
 training: {max_epochs: HUGE}
     training.max_epochs: must be less than or equal to 1000000, but got CUT
-model: {dense_blocks: 1000000000}
-    model.dense_blocks: must be less than or equal to 1000, but got 1000000000
 model: {blocks: [600, 600]}
     model.blocks: must be at most 1000 blocks together, but got [600, 600]
-resources: {cpus: 1.0e-300}
-    resources.cpus: must be greater than or equal to 0.0001, but got 1e-300
 resources: {gpus: 1.0e-300}
     resources.gpus: must be 0, or at least 0.0001, but got 1e-300
-space: {coeff: {low: 0.5, high: 0.4}}
-    space.coeff.low: must be at most high, 0.4, but got 0.5
 {search: {sampler: grid}, space: {coeff: {step: 1.0e-300}}}
     space.coeff: for sampler grid it must have at most 1000000 values
 {search: {sampler: grid}, space: {coeff: {step: 1.0e-5}, dropout: {step: 1.0e-5}}}
@@ -202,13 +187,6 @@ def mistakes() -> list[tuple[Any, str]]:
     return found
 
 
-def changed(base: Any, change: Any) -> Any:
-    if not isinstance(base, dict) or not isinstance(change, dict):
-        return change
-    merged = {**base, **{key: changed(base.get(key), value) for key, value in change.items()}}
-    return {key: value for key, value in merged.items() if value != ABSENT}
-
-
 @pytest.mark.parametrize(("change", "message"), mistakes(), ids=str)
 def test_one_line_names_the_file_the_key_the_rule_and_the_value(change: Any, message: str) -> None:
     with pytest.raises(ConfigError) as caught:
@@ -226,7 +204,7 @@ def test_one_line_names_the_file_the_key_the_rule_and_the_value(change: Any, mes
     ],
 )
 def test_a_rule_at_a_field_is_kept(section: str, key: str, rule: str, bound: float) -> None:
-    """Whether pydantic finds it there: on the one side of the bound and on it."""
+    """pydantic finds it there: a value beyond the bound is refused, and the bound if it is open."""
     step = 1 if rule in ("ge", "gt") else -1
     beyond, on = bound - step, bound
     space = {name: parameter for name, parameter in RAW["space"].items() if name != key}
@@ -253,58 +231,13 @@ def test_a_study_becomes_typed_and_defaults_are_the_papers() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "given", "radius"),
-    [
-        ("digits", None, 0.5),
-        ("cifar10", None, 36 / 255),
-        ("own:data", None, 36 / 255),
-        ("mnist", None, 1.58),
-        ("mnist", 0.3, 0.3),
-    ],
+    "key", ["name", "root", "val_fraction", "test_fraction", "split_seed", "size"]
 )
-def test_the_radius_of_a_study_is_a_number(name: str, given: float | None, radius: float) -> None:
-    """In what a dry run prints and MLflow keeps, too, which mean the same study again."""
-    study = tiny(data={"name": name}, evaluation={"radius": given})
-    assert study.to_dict()["evaluation"]["radius"] == radius
-    assert study.resolve({}, seed=0).radius == radius
-    assert study.known_metrics["certified_accuracy"].title.endswith(
-        {0.5: "0.5", 36 / 255: "36/255", 1.58: "1.58", 0.3: "0.3"}[radius]
-    )
-    assert parse(study.to_dict(), "again") == parse(study.to_short_dict(), "again") == study
-
-
-def test_a_stored_study_that_searches_its_data_has_a_radius_for_each_sample() -> None:
-    """An earlier version wrote it."""
-    choices = {"type": "categorical", "choices": ["digits", "mnist"]}
-    raw = {**RAW, "evaluation": {}, "data": {}, "space": {"name": choices}}
-    study = parse(raw, "study.yaml", is_stored=True)
-    assert study.to_dict()["evaluation"]["radius"] is None
-    assert study.resolve({"name": "mnist"}, seed=0).radius == 1.58
-
-
-@pytest.mark.parametrize(
-    ("key", "choices"),
-    [
-        ("name", ["digits", "mnist"]),
-        ("root", ["a", "b"]),
-        ("val_fraction", [0.1, 0.2]),
-        ("test_fraction", [0.1, 0.2]),
-        ("split_seed", [0, 1]),
-        ("size", [8, 16]),
-    ],
-)
-def test_the_images_that_trials_are_measured_on_are_not_searched(
-    key: str, choices: list[object]
-) -> None:
-    space = {**RAW["space"], key: {"type": "categorical", "choices": choices}}
-    raw = {**RAW, "data": {"name": "digits"} if key != "name" else {}, "space": space}
-    with pytest.raises(ConfigError) as raised:
-        parse(raw, "study.yaml")
-    assert str(raised.value) == (
-        f"study.yaml: space.{key}: must not be searched: all trials of a study are measured on the "
-        "same images"
-    )
-    assert parse(raw, "stored", is_stored=True).space[-1][0] == key
+def test_the_images_that_trials_are_measured_on_are_not_searched(key: str) -> None:
+    space = {**RAW["space"], key: {"type": "categorical", "choices": [1, 2]}}
+    rule = "must not be searched: all trials of a study are measured on the same images"
+    with pytest.raises(ConfigError, match=rf"^x: space\.{key}: {rule}$"):
+        parse({**RAW, "space": space}, "x")
 
 
 def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
@@ -321,31 +254,6 @@ def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
         ),
     ):
         assert [o.reference for o in parse(changed(RAW, change), "x").objectives] == reference
-
-
-def test_a_stored_study_is_read_whatever_is_refused_today() -> None:
-    gone = {"notify": "mail me", "warm_start": ["digits"]}
-    before = changed(RAW, {"search": gone, "reference_point": {"val_accuracy": 2}})
-    assert parse(before, "x", is_stored=True).objectives[0].reference == 2
-    # As an earlier version wrote them where they had no value.
-    unused = {"notify": None, "warm_start": []}
-    assert parse(changed(RAW, {"search": unused}), "x") == parse(RAW, "x")
-
-
-def test_networks_answer_in_the_precision_that_suits_their_head() -> None:
-    """Where the study does not say; an old one, stored before it could, answered in float32."""
-    lipschitz = changed(RAW, {"model": {"head": "lipschitz"}})
-    assert parse(lipschitz, "x").resolve({}, 0).precision == "float64"
-    assert parse(RAW, "x").resolve({}, 0).precision == "float32"
-    choices = {"type": "categorical", "choices": ["batch_norm", "lipschitz"]}
-    varied = parse(changed(RAW, {"space": {"head": choices}}), "x")
-    assert [varied.resolve({"head": head}, 0).precision for head in choices["choices"]] == [
-        "float32", "float64",
-    ]  # fmt: skip
-    stored = parse(lipschitz, "x").to_dict()
-    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float64"
-    del stored["evaluation"]["precision"]
-    assert parse(stored, "x", is_stored=True).resolve({}, 0).precision == "float32"
 
 
 def test_an_option_takes_the_place_of_its_key_and_its_error_is_about_no_file() -> None:
@@ -370,59 +278,9 @@ def test_what_python_has_besides_json_is_text_or_refused() -> None:
             parse(raw, "x")
 
 
-def test_a_sample_settles_into_the_sections_of_its_keys() -> None:
-    blocks = {"type": "categorical", "choices": [[1, 1], [2, 2]]}
-    lr = {"type": "float", "low": 0.01, "high": 1, "log": True}
-    change = {
-        "model": {"blocks": ABSENT},
-        "training": {"lr": ABSENT},
-        "space": {"blocks": blocks, "lr": lr},
-    }
-    trial = parse(changed(RAW, change), "x").resolve({"blocks": [2, 2], "lr": 0.02}, seed=7)
-    assert trial.model == ModelConfig(blocks=(2, 2), channel_multiplier=4)
-    assert (trial.training.lr, trial.seed) == (0.02, 7)
-    assert trial.objectives == ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
-
-
-def test_a_grid_knows_its_size() -> None:
-    coeff = {"coeff": {"high": 0.9, "step": 0.3}, "dropout": ABSENT}
-    grid = changed(RAW, {"space": coeff, "search": {"sampler": "grid", "n_trials": ABSENT}})
-    assert parse(grid, "x").n_trials == 3 * 20
-    with pytest.raises(ConfigError, match="must be at most the size of the grid, 60, but got 61"):
-        parse(grid, "x", {"search.n_trials": 61})
-
-
-def searching(**search: Any) -> StudyConfig:
-    return tiny(search=search)
-
-
-def test_a_number_of_rungs_goes_down_the_space_by_equal_factors() -> None:
-    study = searching(ladder=3)  # from 0.99^3 to 0.3^3
-    ratio = 0.3 / 0.99
-    assert study.ladder == pytest.approx([0.99**3 * ratio, 0.99**3 * ratio**2, 0.027], rel=1e-3)
-    fixed = {"space": {"coeff": ABSENT}, "model": {"coeff": 0.9}, "search": {"ladder": 2}}
-    rungs = parse(changed(RAW, fixed), "x").ladder
-    assert rungs == pytest.approx([math.sqrt(0.9 * 0.3) ** 3, 0.027], rel=1e-3)
-    of_potentials = {**fixed, "model": {"coeff": 0.9, "block": "potential"}}
-    rungs = parse(changed(RAW, of_potentials), "x").ladder
-    assert rungs == pytest.approx([math.sqrt(0.9 * 0.3), 0.3], rel=1e-3)
-    with pytest.raises(ConfigError, match="must have room for rungs between"):
-        parse(changed(RAW, {**fixed, "model": {"coeff": 0.3}}), "x")
-
-
-def test_a_trial_takes_the_rungs_below_its_own_target() -> None:
-    ladder = [0.9, 0.5, 0.3]
-    trial = searching(ladder=ladder, fine_tune_steps=4).resolve({"coeff": 0.7}, seed=0)
-    assert (trial.ladder, trial.fine_tune_steps) == ((0.3,), 4)
-    potential = tiny(search={"ladder": ladder}, model={"block": "potential"})
-    assert potential.resolve({"coeff": 0.7}, seed=0).ladder == (0.5, 0.3)
-    plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
-    assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.5, 0.3)
-
-
 def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
-    def size(is_stored: bool = False, **data: Any) -> int | None:
-        study = parse({**RAW, "data": data}, "s.yaml", is_stored=is_stored)
+    def size(**data: Any) -> int | None:
+        study = parse({**RAW, "data": data}, "s.yaml")
         again = parse(study.to_dict(), "again.yaml")
         short = parse(study.to_short_dict(), "short.yaml")
         assert study == again == short
@@ -432,8 +290,6 @@ def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
     assert size(**folder) == 32
     assert size(**folder, size=None) == size(**folder, size=0) == 0
     assert size(**folder, size=48) == 48
-    # Earlier versions stored null for the default, which was 32.
-    assert size(is_stored=True, **folder, size=None) == 32
     assert size(name="digits", size=None) is size(name="digits") is None
     with pytest.raises(ConfigError, match=r"data\.size: must be greater than or equal to 0"):
         size(**folder, size=-1)

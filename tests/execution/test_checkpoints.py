@@ -103,13 +103,17 @@ def driver_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (4, range(3, 6), 4),
         (4, range(5, 10), 8),  # it made room, and the last may be cut off
         (4, range(4, 8), 6),  # it may be half gone
+        (4, range(0), None),  # it starts again
     ],
 )
 def test_what_is_left_is_the_one_it_goes_on_from(
-    tmp_path: Path, known: int, stored: range, goes_on_from: int
+    tmp_path: Path, known: int, stored: range, goes_on_from: int | None
 ) -> None:
     interrupted = Interrupted(tmp_path, known, stored)
     interrupted.restart()
+    if goes_on_from is None:
+        assert interrupted.trial.checkpoint is None
+        return
     assert interrupted.names() == [name(goes_on_from)]
     checkpoint = interrupted.trial.checkpoint
     assert checkpoint.path == str(interrupted.folder / name(goes_on_from))
@@ -118,12 +122,6 @@ def test_what_is_left_is_the_one_it_goes_on_from(
         interrupted.train()
     last = goes_on_from + 2 * N_KEPT
     assert interrupted.names() == [name(i) for i in range(last - N_KEPT + 1, last + 1)]
-
-
-def test_a_trial_that_lost_all_of_them_starts_again(tmp_path: Path) -> None:
-    interrupted = Interrupted(tmp_path, 4, range(0))
-    interrupted.restart()
-    assert interrupted.trial.checkpoint is None
 
 
 class Ending:

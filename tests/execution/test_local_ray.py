@@ -10,7 +10,6 @@ import pytest
 import ray
 from ray._private import services
 
-from study.execution.driver import local_ray as local_ray_module
 from study.execution.driver.local_ray import local_ray
 from tests.support.launched import ROOT
 
@@ -103,33 +102,24 @@ def test_it_listens_on_loopback_alone_and_has_a_token_of_its_own_that_is_in_no_f
 
 @pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="on Linux alone")
-def test_a_signal_for_the_group_of_the_driver_does_not_end_what_ray_started(
-    monkeypatch: pytest.MonkeyPatch,
+@pytest.mark.parametrize(("usage", "is_reported"), [("0", False), ("1", True)])
+def test_only_what_is_started_with_it_has_a_group_of_its_own_and_reports_no_usage(
+    usage: str, is_reported: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    groups = []
+    """A signal for the group of the driver must not end what Ray started."""
+    groups, reports = list[int](), list[str]()
 
     def init(**_: object) -> None:
         started = services.start_ray_process(["sleep", "60"], "gcs_server", fate_share=True)
         groups.append(os.getpgid(started.process.pid))
         started.process.kill()
         started.process.wait()
+        services.start_api_server(f"start {len(groups)}")
 
     monkeypatch.setattr(ray, "init", init)
+    monkeypatch.setattr(services, "start_api_server", reports.append)
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", usage)
     with local_ray("local"):
         init()  # somebody else's, later
     assert groups[0] != groups[1] == os.getpgrp()
-
-
-@pytest.mark.parametrize(("setting", "starts"), [("0", False), ("1", True)])
-def test_rays_usage_statistics_are_started_on_request_alone(
-    setting: str, starts: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    started: list[tuple[str, ...]] = []
-    monkeypatch.setattr(services, "start_api_server", lambda *given: started.append(given))
-    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", setting)
-    with local_ray_module._without_usage_statistics():
-        services.start_api_server("of Ray")
-    assert bool(started) is starts
-    started.clear()
-    services.start_api_server("of Ray")
-    assert started
+    assert reports == ["start 1"] * is_reported + ["start 2"]

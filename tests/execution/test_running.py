@@ -1,4 +1,5 @@
 import errno
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -6,10 +7,10 @@ import pytest
 
 from study.errors import FailedError, LaunchError, TrackingError
 from study.execution.driver import running
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.records import StudyRecord
+from study.tracking.records import StudyRead
 from tests.support.drivers import Remembered, driver
 from tests.support.records import STUDY, trial
 
@@ -17,7 +18,12 @@ COMPLETED, FAILED = TrialStatus.COMPLETED, TrialStatus.FAILED
 THREE = (trial(0), trial(1, FAILED), trial(2))
 
 
-def ran(of: Driver, n_trials: int = 0, error: BaseException | None = None) -> running.Outcome:
+def ran(
+    of: Driver,
+    n_trials: int = 0,
+    error: BaseException | None = None,
+    end_of_search: str | None = None,
+) -> running.Outcome:
     """What a study comes to whose tuner ends with so many trials, or with an error."""
 
     def fit() -> Any:
@@ -25,7 +31,7 @@ def ran(of: Driver, n_trials: int = 0, error: BaseException | None = None) -> ru
             raise error
         return [None] * n_trials
 
-    return running._run(of, STUDY, fit)
+    return running._run(of, replace(STUDY, end_of_search=end_of_search), fit)
 
 
 @pytest.fixture
@@ -33,8 +39,9 @@ def closed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """How the study was closed."""
     done: list[str] = []
 
-    def close(client: Any, study: StudyRecord, status: TrialStatus) -> None:
+    def close(client: Any, study: StudyRead, status: TrialStatus) -> StudyRead:
         done.append(status.value)
+        return study
 
     monkeypatch.setattr(studies, "close", close)
     return done
@@ -59,8 +66,9 @@ def test_a_study_is_done_once_nothing_of_it_is_left(
     closed: list[str],
 ) -> None:
     said: list[str] = []
-    of = driver("/x", Remembered(STUDY, trials=trials, end_of_search=end_of_search), said)
-    outcome = ran(of, n_started)
+    outcome = ran(
+        driver("/x", Remembered(STUDY, trials=trials), said), n_started, end_of_search=end_of_search
+    )
     assert outcome.is_done is is_done
     assert outcome.n_completed == [t.state for t in trials].count(COMPLETED)
     assert closed == ["completed" if is_done else "interrupted"]

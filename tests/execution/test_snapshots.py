@@ -230,7 +230,7 @@ def test_a_state_that_has_not_changed_is_not_copied_again(study: Study) -> None:
 
 
 def test_it_says_what_both_copies_know(study: Study) -> None:
-    """Of states that are written at the seconds 1, 2, ...; what cannot be copied is not known."""
+    """States are written at the seconds 1, 2, ...; what cannot be copied is not known."""
     known = [study.snapshots.in_both]
     for second in range(1, 4):
         study.step(second * 1_000_000_000)

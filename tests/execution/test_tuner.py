@@ -1,13 +1,20 @@
+import pickle
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from ray import tune
+from ray.tune import Callback
 
 from study.errors import LaunchError
+from study.execution.callbacks.failures import Failures
+from study.execution.callbacks.interrupt import Interrupt
+from study.execution.callbacks.own_callbacks import OwnCallbacks
 from study.execution.callbacks.progress import Progress
 from study.execution.callbacks.recorder import Recorder
 from study.execution.driver import tuner
+from study.execution.files.checkpoints import Checkpoints
+from study.execution.files.snapshots import Snapshots
 from study.search.scheduler import HalvingScheduler
 from study.search.searcher import OptunaSearcher
 from tests.support.records import STUDY
@@ -38,9 +45,16 @@ def test_a_study_goes_on_as_it_is_asked_for_now_at_the_address_of_now(
     made: Any = Restored()
     monkeypatch.setattr(tune.Tuner, "restore", lambda *_, **__: made)
     config = tiny(search={"n_trials": 9}, scheduler={"name": "mo_asha"})
+    config = replace(config, callbacks=("some.module:Callback",))
     longer = replace(STUDY, config=config)
     assert tuner.restored(longer, "http://new:5000", 2) is made
     parts = {type(callback): callback for callback in made.run_config.callbacks}
+    # Tune pickles them, but another driver has its own.
+    assert {type(pickle.loads(pickle.dumps(callback))) for callback in parts.values()} == {Callback}
+    # The reasons are beside the list of them.
+    order = (Interrupt, Recorder, OwnCallbacks, Snapshots, Checkpoints)
+    assert [kind for kind in parts if kind in order] == [*order]
+    assert [kind for kind in parts if kind in (Failures, Progress)] == [Failures, Progress]
     assert parts[Recorder].tracking_uri == "http://new:5000"
     assert parts[Progress].study.n_trials == 9
     assert parts[Recorder].stopping is parts[Progress].stopping is searcher_of(made)._stopping

@@ -1,7 +1,7 @@
 """The worker's steps, in this process and without Ray."""
 
 import gc
-import json
+import itertools
 import shutil
 import time
 import weakref
@@ -17,16 +17,14 @@ from ray.tune import Checkpoint
 from study.config.trial import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution.trials import reports_in
-from study.execution.worker.batching import Batching
-from study.execution.worker.trainable import TrialTrainable
+from study.execution.worker import Batching, TrialTrainable, longest_wait
 from study.metrics.artifacts import REPORTS, TRAINING_STATE, read_reports
-from study.metrics.reports import TrialReport, TrialStatus
+from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.suggestion import Suggestion
 from study.trial import ladder
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset
-from study.trial.state_file import read_state, state_bytes
-from tests.support.studies import tiny
+from tests.support.studies import epoch_report, tiny
 
 STUDY = tiny()
 SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
@@ -142,25 +140,6 @@ def test_the_cost_of_proofs_and_projections_is_in_the_last_report(
     assert hours[2] - hours[1] == pytest.approx(spent, rel=0.1)
 
 
-def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Without the hours, which were not reported once, and with the energy, which was."""
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    (report,) = json.loads((folder / REPORTS).read_text())
-    earlier = {name: report[name] for name in report.keys() - {"cpu_hours", "gpu_hours"}}
-    earlier["energy_wh"] = 1.5
-    (folder / REPORTS).write_text(json.dumps([earlier]))
-    state = read_state(folder / TRAINING_STATE)
-    state["last_result"]["epochs"] = [earlier]
-    (folder / TRAINING_STATE).write_bytes(state_bytes(state))
-    again = worker()
-    again.load_checkpoint(str(folder))
-    repeated, goes_on = (report_of(again.step()).epoch for _ in range(2))
-    assert repeated.epoch + 1 == goes_on.epoch
-    assert repeated.cpu_hours is goes_on.cpu_hours is None
-
-
 def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     """A GPU may not have the memory for two."""
     of = worker()
@@ -201,28 +180,41 @@ class GpuWorker(Worker):
     study = tiny(resources={"gpus": 0.5})
 
 
+@pytest.fixture(scope="module")
+def after_one_epoch(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint that must not be changed."""
+    of = worker()
+    of.step()
+    return saved(of, tmp_path_factory.mktemp("worker") / "checkpoint_000000")
+
+
+@pytest.fixture
+def stored(after_one_epoch: Path, tmp_path: Path) -> Path:
+    """A copy of the same."""
+    return Path(shutil.copytree(after_one_epoch, tmp_path / after_one_epoch.name))
+
+
+def restored(folder: Path) -> None:
+    worker().restore(Checkpoint.from_directory(str(folder)))
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="CUDA works here")
-def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(tmp_path: Path) -> None:
-    """Of an error as it is made, Ray brings a text alone to the driver."""
-    checkpoint = worker()
-    checkpoint.step()
-    stored = Checkpoint.from_directory(str(saved(checkpoint, tmp_path / "at_1")))
+def test_a_worker_without_cuda_is_made_and_its_first_step_says_why(stored: Path) -> None:
+    """Ray brings an error that is raised as a worker is made to the driver as text alone."""
     of = GpuWorker(config())
     for _ in range(2):
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
             of.step()
         with pytest.raises(GpuError, match=r"^node [0-9.]+: resources\.gpus: "):
-            of.restore(stored)
+            of.restore(Checkpoint.from_directory(str(stored)))
         assert of.reset_config(config(1))
 
 
 @pytest.mark.parametrize("where", ["step", "save", "restore"])
 def test_a_gpu_that_runs_out_of_memory_says_where(
-    where: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    where: str, stored: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     of = worker()
-    of.step()
-    checkpoint = Checkpoint.from_directory(str(saved(of, tmp_path / "at_1")))
 
     def no_memory(*args: Any) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB")
@@ -230,45 +222,36 @@ def test_a_gpu_that_runs_out_of_memory_says_where(
     monkeypatch.setattr(of._training()[0], "run_to_report", no_memory)
     monkeypatch.setattr(of, "save_checkpoint", no_memory)
     monkeypatch.setattr(of, "load_checkpoint", no_memory)
-    arguments = {"step": (), "save": (str(tmp_path / "at_2"),), "restore": (checkpoint,)}[where]
+    checkpoint = Checkpoint.from_directory(str(stored))
+    arguments = {"step": (), "save": (str(stored.parent),), "restore": (checkpoint,)}[where]
     with pytest.raises(GpuMemoryError, match=r"^node [0-9.]+: resources\.gpus: the GPU must have"):
         getattr(of, where)(*arguments)
 
 
-def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(
-    tmp_path: Path,
-) -> None:
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    checkpoint = Checkpoint.from_directory(str(folder))
-    of.restore(checkpoint)
-    (folder / REPORTS).unlink()
+def test_a_checkpoint_that_lacks_a_file_or_is_gone_is_an_error_of_the_storage(stored: Path) -> None:
+    restored(stored)
+    (stored / REPORTS).unlink()
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*No such file"):
-        of.restore(checkpoint)
-    shutil.rmtree(folder)
+        restored(stored)
+    shutil.rmtree(stored)
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be read: .*not exist on storage"):
-        of.restore(checkpoint)
+        restored(stored)
 
 
 @pytest.mark.parametrize("name", [REPORTS, TRAINING_STATE])
 @pytest.mark.parametrize("content", [b"", b"\x80garbage" * 10, b"3", b"[[]]"])
 def test_a_checkpoint_with_garbage_in_a_file_names_the_file(
-    name: str, content: bytes, tmp_path: Path
+    name: str, content: bytes, stored: Path
 ) -> None:
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "checkpoint_000000")
-    checkpoint = Checkpoint.from_directory(str(folder))
-    (folder / name).write_bytes(content)
+    (stored / name).write_bytes(content)
     rule = (
-        rf"^every file of a checkpoint must be whole, but {name} cannot be read: .*, in {folder};"
+        rf"^every file of a checkpoint must be whole, but {name} cannot be read: .*, in {stored};"
     )
     with pytest.raises(StorageError, match=rule):
-        of.restore(checkpoint)
+        restored(stored)
     if name == REPORTS:
         with pytest.raises(StorageError, match=rule):
-            reports_in(checkpoint)
+            reports_in(Checkpoint.from_directory(str(stored)))
 
 
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full")
@@ -279,3 +262,82 @@ def test_a_checkpoint_that_finds_the_disk_full_says_what_to_do(
     monkeypatch.setattr(of, "save_checkpoint", lambda folder: Path("/dev/full").write_text("x"))
     with pytest.raises(StorageError, match=r"^a checkpoint cannot be written: the disk is full; "):
         of.save(str(tmp_path))
+
+
+N_EPOCHS = 40
+
+
+class Reporting:
+    """Reports every few epochs, after so many seconds of a clock of its own."""
+
+    def __init__(self, seconds: Iterator[float], every: int = 1) -> None:
+        self._seconds, self._every = seconds, every
+        self.now, self.epoch = 0.0, 0
+        self.measured: dict[int, float] = {}
+
+    def next_report(self) -> TrialReport:
+        self.now += next(self._seconds)
+        self.epoch = min(self.epoch + self._every, N_EPOCHS)
+        self.measured[self.epoch] = self.now
+        is_last = self.epoch == N_EPOCHS
+        status = TrialStatus.COMPLETED if is_last else TrialStatus.RUNNING
+        return TrialReport(status, epoch_report(self.epoch))
+
+
+def batches(
+    trial: Reporting, of: Batching, monkeypatch: pytest.MonkeyPatch
+) -> list[tuple[float, tuple[EpochReport, ...]]]:
+    """When each batch of the trial was sent, and its reports."""
+    monkeypatch.setattr(time, "monotonic", lambda: trial.now)
+    sent = []
+    while trial.epoch < N_EPOCHS:
+        report = of.batch(trial.next_report, trial.epoch)
+        sent.append((trial.now, report.epochs))
+    return sent
+
+
+@pytest.mark.parametrize("every", [1, 3])
+@pytest.mark.parametrize("wait", [0.0, 1.0, 4.0, 1e9])
+@pytest.mark.parametrize("rungs", [(), (1, 3, 9, 27), (4, 16)])
+def test_every_report_goes_once_none_late_and_none_past_a_rung(
+    wait: float, rungs: tuple[int, ...], every: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    trial = Reporting(itertools.repeat(0.7), every)
+    sent = batches(trial, Batching(wait, frozenset(rungs)), monkeypatch)
+    epochs = [[report.epoch for report in reports] for _, reports in sent]
+    assert list(itertools.chain(*epochs)) == list(trial.measured)
+    for at, reports in sent:
+        assert at - trial.measured[reports[0].epoch] <= wait
+    # The first report at or behind a rung decides there, so it ends its batch.
+    decisive = {next(e for e in trial.measured if e >= rung) for rung in rungs}
+    assert decisive <= {batch[-1] for batch in epochs}
+    # As many as fit: with one more the first would have been late, or a decision in between.
+    for (at, reports), following in zip(sent, epochs[1:], strict=False):
+        if reports[-1].epoch not in decisive:
+            assert trial.measured[following[0]] - trial.measured[reports[0].epoch] > wait, at
+
+
+def test_an_epoch_much_longer_than_the_one_before_is_not_waited_for_twice(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    trial = Reporting(itertools.chain([1.0, 1.0, 30.0], itertools.repeat(1.0)))
+    sent = batches(trial, Batching(4.0, frozenset()), monkeypatch)
+    assert [report.epoch for report in sent[0][1]] == [1, 2, 3]
+    assert len(sent[1][1]) == 5
+
+
+def test_a_failure_ends_a_batch_and_takes_the_reports_before_along() -> None:
+    reports = iter(
+        [
+            TrialReport(TrialStatus.RUNNING, epoch_report(1)),
+            TrialReport(TrialStatus.FAILED, reason="diverged"),
+        ]
+    )
+    batch = Batching(1e9, frozenset()).batch(lambda: next(reports), 0)
+    assert (batch.status, batch.epoch, batch.reason) == (TrialStatus.FAILED, None, "diverged")
+    assert [report.epoch for report in batch.epochs] == [1]
+
+
+def test_few_trials_report_at_once_and_many_within_seconds() -> None:
+    assert longest_wait(1) < 0.1
+    assert longest_wait(10**6) == longest_wait(1000) < 5

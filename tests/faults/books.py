@@ -34,7 +34,7 @@ def problems(
     n_epochs: int,
     own: tuple[str, ...] = (),
 ) -> list[str]:
-    """What was lost, doubled or left running in a study of which every trial should have completed,
+    """What was lost, doubled or left running in a study whose trials should all have completed,
     by MLflow's database and Tune's folder of the study; `own` are metrics of its user's own."""
     runs = [
         (run_id, kind, name.partition(":")[0], status)

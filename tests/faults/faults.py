@@ -12,12 +12,6 @@ _START_WORKER = (
     "unset OMP_NUM_THREADS; "
     "ray start --address={head}:6379 --object-manager-port=8076 --num-cpus=1 --num-gpus=0"
 )
-_START_SERVICES = (
-    "cd ~/iresnet-study && python -m study.head start "
-    '--storage-path "$(cat ~/.iresnet-study/storage)"'
-)
-
-
 # Time for every worker to come back after a fault.
 _BACK_SECONDS = 240
 
@@ -66,7 +60,7 @@ def _away(cluster: Cluster, rng: random.Random) -> str:
     """Restart the services after a while; returns for how long they were away, in words."""
     seconds = rng.uniform(1, 20)
     time.sleep(seconds)  # how long the service is away
-    cluster.hosts.head.run(_START_SERVICES)
+    cluster.start_services()
     return f"and away for {seconds:.0f} s"
 
 
@@ -125,7 +119,7 @@ FAULTS = {
 def make_good(cluster: Cluster) -> None:
     """Restart everything that a fault may have ended, except the study."""
     cluster.hosts.free_bucket()
-    cluster.hosts.head.run(_START_SERVICES)
+    cluster.start_services()
     deadline = time.monotonic() + _BACK_SECONDS
     while not cluster.have_joined():
         assert time.monotonic() < deadline, cluster.monitor_log()

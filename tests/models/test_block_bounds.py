@@ -1,6 +1,5 @@
 import math
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from itertools import product
 
 import pytest
@@ -9,7 +8,7 @@ from torch import Tensor
 
 from models.norms import block_bounds
 from models.norms.block_bounds import _better, _proven, _start
-from models.norms.block_program import KINDS, Blocks, Form, Multipliers, Program, slope_of_log_det
+from models.norms.block_program import KINDS, Blocks, Form, Multipliers, Program
 from tests.support.lipsdp import lipsdp
 from tests.support.oracles import dense_convolution
 
@@ -186,56 +185,6 @@ def programs() -> Iterator[tuple[Program, Multipliers, Tensor]]:
 
 def form_of(program: Program, multipliers: Multipliers) -> Form:
     return program.form(multipliers, program.slope_gram(multipliers))
-
-
-def minus_log_det(program: Program, multipliers: Multipliers, k: Tensor) -> Tensor:
-    """Of Z at k, (L,)."""
-    form = form_of(program, multipliers)
-    lower = form.fixed - form.slope / k.view(-1, 1, 1, 1)
-    whole = lower.tril() + lower.tril(-1).mH
-    return -torch.linalg.slogdet(whole).logabsdet.sum(dim=1)
-
-
-def trace(inverse: Tensor, program: Program, multipliers: Multipliers) -> Tensor:
-    """Of inverse times B1, (L,)."""
-    product: Tensor = inverse * form_of(program, multipliers).slope.mT
-    return product.sum(dim=(1, 2, 3)).real
-
-
-def test_the_slope_is_that_of_log_det_z() -> None:
-    """By finite differences, for each multiplier."""
-    for program, multipliers, k in programs():
-        form = form_of(program, multipliers)
-        inverse, is_possible, _, _ = form.inverse(k, program.some_vector(), 1)
-        assert is_possible.all()
-        slope = slope_of_log_det(form, inverse)
-        rows = multipliers.of_rows
-        for index in range(rows.shape[1]):
-            step = torch.zeros_like(rows)
-            step[:, index] = 1e-5
-            above, below = (
-                minus_log_det(program, replace(multipliers, of_rows=moved), k)
-                for moved in (rows + step, rows - step)
-            )
-            difference = (above - below) / 2e-5
-            torch.testing.assert_close(slope[:, index], difference, rtol=1e-6, atol=1e-8)
-
-
-def test_the_columns_multipliers_are_those_of_the_smallest_trace() -> None:
-    for program, multipliers, k in programs():
-        if not program.has_columns:
-            continue
-        form = form_of(program, multipliers)
-        inverse, _, _, _ = form.inverse(k, program.some_vector(), 1)
-
-        found = program.best_of_columns(form, inverse)
-        least = trace(inverse, program, replace(multipliers, of_columns=found))
-        for index in range(found.shape[1]):
-            for step in (-0.1, 0.1):
-                other = found.clone()
-                other[:, index] += step
-                moved = replace(multipliers, of_columns=other)
-                assert (trace(inverse, program, moved) > least).all()
 
 
 def test_an_estimate_is_that_of_the_eigenvalues() -> None:

@@ -46,11 +46,3 @@ def test_no_value_is_above_the_bound_by_its_rounding() -> None:
             empirical_lipschitz(model, torch.ones(1, 1, 1, 1)), certify(model, "fast").block_bounds
         )  # fmt: skip
         assert bound * (1 - 1e-8) <= estimate <= bound
-
-
-def test_misuse_is_named() -> None:
-    model = IResNet((2, 4, 4), 3, (1,))
-    with pytest.raises(RuntimeError, match=r"call model\.eval"):
-        empirical_lipschitz(model, torch.zeros(1, 2, 4, 4))
-    with pytest.raises(ValueError, match="n_iterations >= 1 must hold"):
-        empirical_lipschitz(model.eval(), torch.zeros(1, 2, 4, 4), n_iterations=0)

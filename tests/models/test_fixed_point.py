@@ -248,18 +248,6 @@ def test_an_empty_batch_is_solved() -> None:
     assert solution.converged.all()
 
 
-@pytest.mark.parametrize(
-    ("arguments", "rule"),
-    [
-        ({"max_steps": 0}, "max_steps >= 1 must hold, but got max_steps=0"),
-        ({"rtol": -1.0}, "rtol, atol >= 0 must hold, but got rtol=-1.0, atol=0.0"),
-    ],
-)
-def test_bad_arguments_are_named(arguments: dict[str, float], rule: str) -> None:
-    with pytest.raises(ValueError, match=rule):
-        fixed_point(lambda x, rows: x, torch.zeros(1, 1), **arguments)  # type: ignore[arg-type]
-
-
 def test_parallel_changes_do_not_stop_the_batch() -> None:
     """A map of rank one: the changes of the residual are parallel up to rounding."""
     for seed in range(150):

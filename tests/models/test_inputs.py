@@ -27,6 +27,7 @@ from models import (
     recompute_batch_norm,
     write_network,
 )
+from models.layers.spectral_norm import update_spectral_norm
 
 
 class Given:
@@ -66,6 +67,10 @@ def radius(images: Any = None, labels: Any = None, certificate: Any = 0, scale: 
 def built(*shape_and_blocks: Any, **changes: Any) -> IResNet:
     in_shape, blocks = shape_and_blocks or ((1, 4, 4), (1,))
     return IResNet(in_shape, **{"n_classes": 10, "blocks": blocks, **changes})
+
+
+def potential(**changes: Any) -> IResNet:
+    return built((1, 4, 4), (1, 1), **{"block": "potential", **changes})
 
 
 def inverse(z: Any = None, **settings: Any) -> Any:
@@ -120,6 +125,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     # Labels, certificates, scales.
     (lambda: radius(labels=F.one_hot(G.y, 10)), WRONG, r"labels must have the shape \(4,\)"),
     (lambda: radius(labels=G.y[:3]), WRONG, r"labels must have the shape \(4,\), .* \(3,\)"),
+    (lambda: radius(labels=G.y.unsqueeze(1)), WRONG, r"labels must have the shape \(4,\)"),
     (lambda: radius(labels=G.y[:1]), WRONG, r"labels must have the shape \(4,\), .* \(1,\)"),
     (lambda: radius(labels=G.y * 0 + 10), WRONG, "labels must be from 0 to 9, but got 10"),
     (lambda: radius(labels=G.y * 0 - 1), WRONG, "labels must be from 0 to 9, but got -1"),
@@ -135,6 +141,8 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: radius(G.x.to_sparse()), WRONG, "images must be dense and real, but got"),
     (lambda: radius(G.x.to(torch.complex64)), WRONG, "images must be dense and real, but got"),
     (lambda: radius(scale=10**400), WRONG, "scale must be positive and finite, but got scale=inf"),
+    (lambda: radius(scale=-1.0), WRONG, "scale must be positive and finite, but got scale=-1"),
+    (lambda: radius(scale=math.nan), WRONG, "scale must be positive and finite, .* scale=nan"),
     (lambda: radius(scale=torch.tensor(1j)), OTHER, "scale must be a number, but got"),
     (lambda: exact(scale=0.0), WRONG, "scale must be positive and finite, but got scale=0"),
     (lambda: exact(G.y[:1]), WRONG, r"labels must have the shape \(4,\), .* \(1,\)"),
@@ -155,6 +163,26 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: built(activation=[]), OTHER, r"activation must be of type str, but got list: \[\]"),
     (lambda: built(dense_blocks=10**30), WRONG, "dense_blocks must have 64 bits, but got int"),
     (lambda: built((1, 4, 4), (10**9,)), WRONG, "at most 1000 blocks together"),
+    (lambda: built(n_classes=0), WRONG, "n_classes >= 1 must hold"),
+    (lambda: built((1, 4, 4), ()), WRONG, "blocks must be one or more counts"),
+    (lambda: built((1, 4, 4), (2, 0)), WRONG, "blocks must be one or more counts"),
+    (lambda: built(norm="layer"), WRONG, "norm must be one of spectral, batch, none, but got lay"),
+    (lambda: built(activation="gelu"), WRONG, "activation must be one of relu, elu, softplus"),
+    (lambda: built(coeff=2.0), WRONG, "0 < coeff < 2 must hold, but got 2.0"),
+    (lambda: built(budget="first"), WRONG, "budget must be one of even, last, but got first"),
+    (lambda: built(n_power_iterations=0), WRONG, "1 <= n_power_iterations <= 1000 must hold"),
+    (lambda: built(dropout=1.0), WRONG, "0 <= dropout < 1 must hold, but got 1.0"),
+    (lambda: built(bottleneck=5), WRONG, "bottleneck must divide the channels of the first stage"),
+    (lambda: built((3, 6, 8), (1, 1, 1)), WRONG, "must be multiples of 4, but got 6 x 8"),
+    (lambda: built(block="wavelet"), WRONG, "one of bottleneck, potential, or package.*: *Class"),
+    (lambda: built(head="none"), WRONG, "head must be one of batch_norm, lipschitz, but got none"),
+    (lambda: potential(patch=-2), WRONG, "patch >= 0 must hold, but got -2"),
+    (lambda: built(patch=2), WRONG, "patch must be 0 without potential blocks, but got 2"),
+    (lambda: potential(patch=3), WRONG, "patches of 6 pixels, those of the last stage, must divi"),
+    (lambda: potential(dense_bottleneck=-1), WRONG, "0 <= dense_bottleneck <= 1000 must hold"),
+    (lambda: potential(dense_blocks=-1), WRONG, "0 <= dense_blocks <= 1000 must hold, but got -1"),
+    (lambda: potential(norm="batch"), WRONG, "norm must be spectral or none with potential blocks"),
+    (lambda: built(norm="batch", dense_blocks=1), WRONG, "spectral or none with potential blocks"),
     # The other functions.
     (lambda: certify(G.model, search_room=-1), WRONG, "search_room must be .* search_room=-1"),
     (lambda: certify(G.model, search_room=math.nan), WRONG, "search_room must be finite and >= 0"),
@@ -164,6 +192,8 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: inverse(certificate=G.certificate.to_dict()), OTHER, "certificate must be of type"),
     (lambda: inverse(rtol="a"), OTHER, "rtol must be a number, but got str: 'a'"),
     (lambda: inverse(rtol=math.nan), WRONG, "rtol, atol >= 0 must hold, but got rtol=nan"),
+    (lambda: inverse(rtol=-1.0), WRONG, "rtol, atol >= 0 must hold, .* rtol=-1.0, atol=0.0"),
+    (lambda: inverse(max_steps=0), WRONG, "max_steps >= 1 must hold, but got max_steps=0"),
     (lambda: inverse(max_steps=2.5), OTHER, r"max_steps must be a whole number, .*2\.5"),
     (lambda: inverse(max_steps=10**30), WRONG, "max_steps must have 64 bits, but got int"),
     (lambda: inverse(max_steps=torch.tensor([1, 2])), WRONG, r"int64 of shape \(4,\), but got"),
@@ -179,6 +209,9 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: empirical_lipschitz(G.model, G.x.numpy()), OTHER, "images must be a Tensor"),  # type: ignore[arg-type]
     (lambda: empirical_lipschitz(G.model, G.x, 2.5), OTHER, "n_iterations must be a whole number"),  # type: ignore[arg-type]
     (lambda: empirical_lipschitz(None, G.x), OTHER, "model must be of type IResNet, .*None"),  # type: ignore[arg-type]
+    (lambda: empirical_lipschitz(G.model, G.x, 0), WRONG, "n_iterations >= 1 must hold"),
+    (lambda: empirical_lipschitz(built(), G.x), RuntimeError, r"call model\.eval"),
+    (lambda: update_spectral_norm([], 0), WRONG, "n_power_iterations >= 1 must hold, but got"),
     (lambda: recompute_batch_norm(G.model, G.x[:0]), WRONG, "images must be one or more, but got"),
     (lambda: recompute_batch_norm(G.model, G.x.byte()), WRONG, "images must be torch.float32"),
     (lambda: recompute_batch_norm(G.model, None), OTHER, "images must be of type Iterable, .*None"),  # type: ignore[arg-type]
@@ -196,7 +229,7 @@ REFUSED: list[tuple[Callable[[], object], type[Exception], str]] = [
     (lambda: read_network("nowhere"), OTHER, "folder must be of type Path, .*'nowhere'"),  # type: ignore[arg-type]
     (lambda: write_network("x", G.model, {}), OTHER, "folder must be of type Path"),  # type: ignore[arg-type]
     (lambda: write_network(Path(), G.model, {}), WRONG, "description must have the arguments of"),
-    (lambda: written({}), WRONG, r"network\.json describes no network: KeyError"),
+    (lambda: written({}), WRONG, r"network\.json describes no network: TypeError"),
     (lambda: written(folder=Path("nowhere")), WRONG, "folder must be a folder that is there"),
     (lambda: written(base=built((1, 8, 8), (1,))), WRONG, "base"),
 ]  # fmt: skip

@@ -1,6 +1,3 @@
-import math
-from collections.abc import Callable
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
@@ -9,10 +6,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from models import IResNet, certify, deployed, project
-from models.blocks.bottleneck import ResidualBlock
-from models.blocks.potential import PotentialBlock
-from models.isometries import InjectivePad, Squeeze
+from models import IResNet, certify
 from models.layers.activations import ACTIVATIONS
 from models.layers.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
@@ -86,14 +80,6 @@ def test_a_budget_says_which_layers_a_coefficient_makes_small(
         assert coeffs == pytest.approx(targets, rel=1e-12)
 
 
-def test_injective_pad_appends_zeros_and_drops_them() -> None:
-    x = torch.randn(2, 3, 4, 4)
-    z = InjectivePad(9)(x)
-    assert z.shape == (2, 12, 4, 4)
-    assert (z[:, 3:] == 0).all()
-    assert torch.equal(InjectivePad(9).inverse(z), x)
-
-
 @pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
 @pytest.mark.parametrize("channel_multiplier", [1, 4])
 def test_inverse_undoes_features(activation: str, channel_multiplier: int) -> None:
@@ -140,213 +126,6 @@ def test_an_inverse_in_training_mode_or_of_another_size_is_an_error(
         small(**changes).eval().inverse(torch.zeros(1, 48, 5, 5))
 
 
-@pytest.mark.parametrize("norm", ["spectral", "none", "batch"])
-def test_a_deployed_block_is_the_same_map(norm: str) -> None:
-    model = small(norm=norm).eval()
-    for block in blocks_of(model):
-        x = torch.randn(2, *block.in_shape)
-        assert not normalized_layers(block.deployed())
-        with torch.no_grad():
-            torch.testing.assert_close(block.deployed()(x), block.residual(x))
-
-
-@pytest.mark.parametrize(("coeff", "max_steps"), [(0.5, 1), (0.97, 3), (0.97, 100)])
-def test_the_error_bound_is_never_below_the_error(coeff: float, max_steps: int) -> None:
-    """Against the exact preimage, found in float64, block by block, unconverged ones included."""
-    model = small(
-        in_shape=(2, 4, 4), blocks=(2, 1), coeff=coeff, dropout=0.0, n_power_iterations=50
-    )
-    enlarge(model, 5)
-    project(model, coeff)
-    model.eval()
-    with torch.no_grad():
-        z = model.features(torch.rand(5, 2, 4, 4) - 0.5)
-    certificate = certify(model, "fast")
-    solution = model.inverse(z, rtol=1e-7, max_steps=max_steps, certificate=certificate)
-    assert solution.error_bound is not None
-    assert solution.error_bound.shape == (3, 5)
-    exact = z.double()
-    index = 2
-    for module in reversed(model.body):
-        if isinstance(module, ResidualBlock):
-            g, target, exact = module.deployed().double(), exact, exact
-            with torch.no_grad():
-                for _ in range(600):
-                    before, exact = exact, target - g(exact)
-                    if torch.equal(before, exact):
-                        break
-            z = module.inverse(z, rtol=1e-7, max_steps=max_steps).last_iterate
-            error = (z.double() - exact).flatten(1).norm(dim=1)
-            assert (error <= solution.error_bound[index]).all()
-            assert (solution.error_bound[index] <= 1.02 * error + 1e-11 * exact.norm()).all()
-            index -= 1
-        else:
-            assert isinstance(module, Squeeze | InjectivePad)
-            z, exact = module.inverse(z), module.inverse(exact)
-    assert index == -1
-
-
-def test_blocks_that_are_proven_invertible_need_not_contract() -> None:
-    """x + W^T relu(2 relu(W x)): steps may grow, and some images come back by the proof alone."""
-    model = small(in_shape=(4, 1, 1), blocks=(1,), channel_multiplier=1, bottleneck=1, norm="none")
-    first, second, third = (m for m in model.body[0].residual if isinstance(m, nn.Conv2d))
-    with torch.no_grad():
-        torch.nn.init.orthogonal_(first.weight[:, :, 1, 1])
-        third.weight.copy_(first.weight.transpose(0, 1))
-        second.weight.copy_(2 * torch.eye(4).view(4, 4, 1, 1))
-    certificate = certify(model.eval())
-    assert not certificate.contraction
-    assert certificate.invertible
-    images = torch.randn(20, 4, 1, 1)
-    with torch.no_grad():
-        z = model.features(images)
-    assert not model.inverse(z).converged.all()
-    solution = model.inverse(z, certificate=certificate)
-    assert solution.converged.all()
-    assert solution.error_bound is not None
-    error = (solution.value - images).flatten(1).norm(dim=1)
-    # The features are rounded to float32 here.
-    assert (error <= solution.error_bound[0] + 1e-5).all()
-    assert solution.error_bound.max() < 1e-4
-    without = model.inverse(z, certificate=certificate, bound_error=False)
-    assert without.error_bound is None
-    assert torch.equal(without.value, solution.value)
-
-
-def dense(**changes: Any) -> IResNet:
-    settings: dict[str, Any] = {"dense_blocks": 8, "coeff": 0.9, "n_power_iterations": 50}
-    model = IResNet(
-        (1, 8, 8), 10, (), bottleneck=1, channel_multiplier=1, head="lipschitz", dropout=0.0,
-        **{**settings, **changes},
-    )  # fmt: skip
-    model.update_spectral_norm()
-    return model.eval()
-
-
-@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
-@pytest.mark.parametrize(
-    "build",
-    [
-        dense,
-        partial(dense, coeff=0.3),
-        partial(dense, activation="softplus"),
-        partial(small, dropout=0.0, n_power_iterations=50),
-        partial(small, dropout=0.0, activation="elu", n_power_iterations=50),
-    ],
-)
-def test_no_image_is_farther_from_its_reconstruction_than_proven(
-    build: Callable[[], IResNet], dtype: torch.dtype
-) -> None:
-    """The features are rounded, which an error bound from their exact preimage does not know."""
-    model = deployed(build()).to(dtype).eval()
-    certificate = certify(model, "fast")
-    assert certificate.invertible
-    images = torch.rand(64, *model.in_shape, dtype=dtype) - 0.5
-    with torch.no_grad():
-        z = model.features(images)
-    inverse = partial(model.inverse, z, rtol=torch.finfo(dtype).eps, certificate=certificate)
-    solution = inverse()
-    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
-    assert solution.image_error_bound is not None
-    assert solution.error_bound is not None
-    assert (distance <= solution.image_error_bound).all()
-    assert (solution.error_bound[0] < solution.image_error_bound).all()
-    at_hand = inverse(images=images).image_error_bound
-    assert at_hand is not None
-    assert (distance <= at_hand).all()
-    torch.testing.assert_close(at_hand, distance, rtol=1e-8, atol=0.0)
-
-
-def test_the_error_bound_of_rounded_features_is_not_one_of_the_image() -> None:
-    """Which is why there are two: some images are farther away than the first says."""
-    model = dense()
-    images = torch.rand(64, 1, 8, 8) - 0.5
-    with torch.no_grad():
-        z = model.features(images)
-    solution = model.inverse(z, rtol=0.0, certificate=certify(model, "fast"))
-    assert solution.error_bound is not None
-    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
-    assert (distance > solution.error_bound[0]).any()
-
-
-@pytest.mark.parametrize("sign", [1.0, -1.0])
-def test_the_bound_from_features_alone_holds_for_the_worst_rounding(sign: float) -> None:
-    """Each sum of n products is off by n units of rounding of the sum of their absolute values, all
-    of them the same way: the most that any order of summation can be off."""
-    model = deployed(dense(dense_blocks=3, coeff=0.5))
-    images = torch.rand(32, 1, 8, 8) - 0.5
-    x = images.double()
-    with torch.no_grad():
-        for module in model.body:
-            if not isinstance(module, PotentialBlock):
-                x = module(x)
-                continue
-            g = x
-            for layer in module.deployed().double():
-                value = layer(g)
-                if isinstance(layer, nn.Conv2d):
-                    bias = None if layer.bias is None else layer.bias.abs()
-                    off = nn.functional.conv2d(g.abs(), layer.weight.abs(), bias)
-                    value = value + sign * layer.weight[0].numel() * 2**-24 * off
-                g = value
-            x = x + g
-    solution = model.inverse(x.float(), rtol=0.0, certificate=certify(model, "fast"))
-    distance = (solution.last_iterate.double() - images.double()).flatten(1).norm(dim=1)
-    assert solution.image_error_bound is not None
-    assert (distance <= solution.image_error_bound).all()
-    # And it is no larger than the worst case by the direction in which an error is amplified.
-    assert (solution.image_error_bound < 30 * distance).all()
-
-
-def test_the_bound_from_features_alone_follows_the_scale_of_the_images() -> None:
-    """Without biases, a network of ReLU scales with its images, and so does its rounding."""
-    model = deployed(dense(dense_blocks=3, coeff=0.5))
-    with torch.no_grad():
-        for name, parameter in model.body.named_parameters():
-            if name.endswith("bias"):
-                parameter.zero_()
-    certificate = certify(model, "fast")
-    images = torch.rand(4, 1, 8, 8) - 0.5
-    bounds = []
-    for exponent in (0, 40, 100):
-        with torch.no_grad():
-            z = model.features(images * 2.0**exponent)
-        bound = model.inverse(z, rtol=0.0, certificate=certificate).image_error_bound
-        assert bound is not None
-        bounds.append(bound / 2.0**exponent)
-    for bound in bounds[1:]:
-        torch.testing.assert_close(bound, bounds[0], rtol=1e-3, atol=0.0)
-
-
-def test_without_a_proof_the_image_at_hand_has_its_distance() -> None:
-    model = small(dropout=0.0).eval()
-    images = torch.rand(4, 3, 8, 8)
-    with torch.no_grad():
-        z = model.features(images)
-    assert model.inverse(z).image_error_bound is None
-    solution = model.inverse(z, max_steps=1, images=images)
-    distance = (solution.last_iterate - images).flatten(1).double().norm(dim=1)
-    assert solution.image_error_bound is not None
-    torch.testing.assert_close(solution.image_error_bound, distance, rtol=1e-6, atol=0.0)
-    with pytest.raises(ValueError, match=r"images of shape \(4, 3, 8, 8\) must be given"):
-        model.inverse(z, images=images[:1])
-
-
-def test_without_a_proof_there_is_no_error_bound() -> None:
-    model = small().eval()
-    z = torch.randn(2, 48, 4, 4)
-    assert model.inverse(z).error_bound is None
-    proven = certify(model, "fast")
-    blocks = list(proven.blocks)
-    blocks[1] = replace(blocks[1], inverse_lipschitz_upper_bound=math.inf)
-    solution = model.inverse(z, certificate=replace(proven, blocks=tuple(blocks)))
-    bound = solution.error_bound
-    assert bound is not None
-    assert solution.image_error_bound is not None
-    assert solution.image_error_bound.isinf().all()
-    assert bound.isinf().all(dim=1).tolist() == [True, True, False, False]
-
-
 def test_a_certificate_of_another_network_is_refused() -> None:
     model = small().eval()
     z = torch.randn(2, 48, 4, 4)
@@ -360,62 +139,6 @@ def test_a_certificate_of_another_network_is_refused() -> None:
     model.update_spectral_norm()  # moves sigma, and with it the weight that runs
     with pytest.raises(ValueError, match="must be that of the network as it is"):
         model.inverse(z, certificate=certificate)
-    certificate = certify(model, "fast")
-    model.body[2].register_forward_hook(lambda *_: None)
-    with pytest.raises(ValueError, match=r"the ResidualBlock at body\.2 must have no hook"):
-        model.inverse(z, certificate=certificate)
-
-
-@pytest.mark.parametrize("activation", ["relu", "softplus"])
-def test_the_error_bound_of_a_float64_network_has_the_rounding_in_it(activation: str) -> None:
-    """Biases far above z: where float64 itself rounds, zero is no bound."""
-    model = small(activation=activation, dropout=0.0).double().eval()
-    with torch.no_grad():
-        for layer in normalized_layers(blocks_of(model)[-1]):
-            layer.bias.mul_(1e6)
-    z = torch.zeros(2, 48, 4, 4).double()
-    solution = model.inverse(z, rtol=0.0, certificate=certify(model, "fast"))
-    assert solution.error_bound is not None
-    assert (solution.error_bound[-1] > 1e-12).all()
-
-
-@pytest.mark.parametrize("exponent", [-165, -300])
-def test_the_error_bound_of_numbers_whose_squares_underflow(exponent: int) -> None:
-    """Without biases a block of ReLU is homogeneous: the errors of scaled features are scaled."""
-    model = IResNet(
-        (1, 4, 4), 2, (1,), bottleneck=1, channel_multiplier=1, dropout=0.0, n_power_iterations=99
-    )
-    model = model.double().eval()
-    with torch.no_grad():
-        for name, parameter in model.body.named_parameters():
-            parameter.fill_(0.0 if name.endswith("bias") else 1.0)
-    model.update_spectral_norm()
-    certificate, x = certify(model, "fast"), torch.rand(5, 1, 4, 4, dtype=torch.float64)
-    with torch.no_grad():
-        z = model.features(x) * 10.0**exponent
-    solution = model.inverse(z, rtol=1e-3, certificate=certificate)
-    assert solution.converged.all()
-    assert solution.error_bound is not None
-    error = (solution.last_iterate * 10.0**-exponent - x).flatten(1).norm(dim=1)
-    bound = solution.error_bound[0] * 10.0**-exponent
-    assert (error > 1e-8).all()
-    assert (error <= bound * (1 + 1e-9)).all()
-    assert exponent < -200 or (bound < 100 * error).all()
-
-
-def test_an_inverse_is_in_full_precision_under_autocast() -> None:
-    model = small().eval()
-    with torch.no_grad():
-        z = model.features(torch.randn(3, 3, 8, 8))
-    certificate = certify(model, "fast")
-    expected = model.inverse(z, certificate=certificate)
-    with torch.autocast("cpu", torch.bfloat16):
-        solution = model.inverse(z, certificate=certificate)
-    assert solution.converged.all()
-    assert torch.equal(solution.value, expected.value)
-    assert solution.error_bound is not None
-    assert expected.error_bound is not None
-    assert torch.equal(solution.error_bound, expected.error_bound)
 
 
 def test_softplus_has_no_jump() -> None:
@@ -452,7 +175,7 @@ def test_all_maps_have_the_layout_of_the_kernels(
 @pytest.mark.slow
 def test_the_network_compiles_whole() -> None:
     """One graph, forward and backward, without a compiler that this machine may lack."""
-    model = small(dropout=0.0)
+    model = small(dropout=0.0, blocks=(1, 1))
     compiled = torch.compile(model, fullgraph=True, backend="aot_eager")
     x = torch.randn(3, 3, 8, 8)
     torch.testing.assert_close(compiled(x), model(x))
@@ -484,24 +207,3 @@ def test_networks_of_one_shape_run_under_vmap() -> None:
         model(x).square().mean().backward()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(gradients[name][index], parameter.grad)
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        ({"n_classes": 0}, "n_classes >= 1 must hold"),
-        ({"blocks": ()}, "blocks must be one or more counts"),
-        ({"blocks": (2, 0)}, "blocks must be one or more counts"),
-        ({"norm": "layer"}, "norm must be one of spectral, batch, none, but got layer"),
-        ({"activation": "gelu"}, "activation must be one of relu, elu, softplus"),
-        ({"coeff": 2.0}, "0 < coeff < 2 must hold, but got 2.0"),
-        ({"budget": "first"}, "budget must be one of even, last, but got first"),
-        ({"n_power_iterations": 0}, "1 <= n_power_iterations <= 1000 must hold"),
-        ({"dropout": 1.0}, "0 <= dropout < 1 must hold, but got 1.0"),
-        ({"bottleneck": 5}, "bottleneck must divide the channels of the first stage"),
-        ({"in_shape": (3, 6, 8), "blocks": (1, 1, 1)}, "must be multiples of 4, but got 6 x 8"),
-    ],
-)
-def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(ValueError, match=rule):
-        small(**changes)

@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from models.isometries import Flatten, Patches, Squeeze
+from models.isometries import Patches, Squeeze
 
 
 def test_squeeze_is_a_permutation_with_its_inverse() -> None:
@@ -12,14 +12,6 @@ def test_squeeze_is_a_permutation_with_its_inverse() -> None:
     assert torch.equal(Squeeze().inverse(z), x)
     # Space to depth: each output pixel holds the four of its 2 x 2 input pixels.
     assert set(z[0, :4, 0, 0].tolist()) == set(x[0, 0, :2, :2].flatten().tolist())
-
-
-def test_all_pixels_become_channels_and_come_back() -> None:
-    x = torch.rand(2, 3, 4, 5)
-    flatten = Flatten((3, 4, 5))
-    z = flatten(x)
-    assert z.shape == (2, 60, 1, 1)
-    assert torch.equal(flatten.inverse(z), x)
 
 
 @pytest.mark.parametrize("moved", [-1, 0, 1, 2])

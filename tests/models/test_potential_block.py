@@ -19,7 +19,6 @@ from models import (
 from models.blocks.potential import PotentialBlock
 from models.isometries import Patches
 from models.norms.rounding import norm_of
-from models.proofs.certification import with_classifier
 from tests.support.networks import enlarge, with_biases
 from tests.support.oracles import dense_convolution
 
@@ -54,24 +53,17 @@ def dense(block: PotentialBlock) -> Tensor:
     return dense_convolution(weight.detach().double(), block.in_shape[1:])
 
 
-@pytest.mark.parametrize("kernel_size", [1, 3])
-def test_no_pattern_of_activations_is_beyond_what_is_proven(kernel_size: int) -> None:
+@pytest.mark.parametrize("patch", [0, 1])
+def test_no_pattern_of_activations_is_beyond_what_is_proven(patch: int) -> None:
     """The eigenvalues of I - W^T Q W for all masks Q; with all of them on, W^T W is met."""
     for norm, size in (("spectral", 1.0), ("none", 1.0), ("none", 3.0)):
-        block = PotentialBlock(
-            2,
-            (1, 3),
-            inner_channels=2,
-            kernel_size=kernel_size,
-            norm=norm,
-            activation="relu",
-            coeff=0.7,
-            dropout=0.0,
-        )
+        model = IResNet(
+            (2, 1, 3), 2, (1,), block="potential", patch=patch, norm=norm, coeff=0.7, dropout=0.0,
+            channel_multiplier=1, bottleneck=1,
+        )  # fmt: skip
+        (block,) = potential_blocks(model)
         with torch.no_grad():
             block.conv.weight.mul_(size)
-        model = IResNet((2, 1, 3), 2, (1,), channel_multiplier=1, bottleneck=1)
-        model.body = nn.ModuleList([block])
         proven = certify(model.eval()).blocks[0]
         w = dense(block)
         masks = torch.tensor(list(product([0.0, 1.0], repeat=len(w)))).double()
@@ -190,16 +182,6 @@ def test_a_projection_scales_g_of_each_block() -> None:
     assert project(by_layer, 0.5).lipschitz_upper_bound <= 0.5
 
 
-def test_the_slopes_of_a_linear_head_are_the_differences_of_its_rows() -> None:
-    model = network()
-    last = model.classifier[-1]
-    assert isinstance(last, nn.Linear)
-    rows = last.weight.detach().double()
-    expected = (rows.unsqueeze(1) - rows).norm(dim=2)
-    bounds = torch.tensor(certify(model).logit_difference_bounds, dtype=torch.float64)
-    torch.testing.assert_close(bounds, expected, rtol=1e-6, atol=1e-12)
-
-
 def test_no_image_within_the_radius_has_another_answer() -> None:
     """Along the gradient of the smallest margin, and nearly that far."""
     model = network()
@@ -249,44 +231,6 @@ def test_a_block_that_runs_something_else_is_refused(spoil: Any, message: str) -
     spoil(model)
     with pytest.raises(ValueError, match=message):
         certify(model.eval())
-
-
-def test_a_head_of_another_shape_has_no_bound() -> None:
-    model = network()
-    certificate = certify(model)
-    model.classifier[0] = nn.Flatten(2).eval()
-    changed = with_classifier(certificate, model)
-    assert changed.logit_difference_bounds == ()
-    assert "must keep samples" in str(changed.unknown_classifier)
-
-
-@pytest.mark.parametrize(
-    ("changes", "rule"),
-    [
-        (
-            {"block": "wavelet"},
-            "block must be one of bottleneck, potential, or package.module:Class, but got wavelet",
-        ),
-        ({"head": "none"}, "head must be one of batch_norm, lipschitz, but got none"),
-        ({"patch": -2}, "patch >= 0 must hold, but got -2"),
-        (
-            {"patch": 2, "block": "bottleneck"},
-            "patch must be 0 without potential blocks, but got 2",
-        ),
-        ({"patch": 3}, "patches of 6 pixels, those of the last stage, must divide the image, but"),
-        ({"dense_bottleneck": -1}, "0 <= dense_bottleneck <= 1000 must hold, but got -1"),
-        ({"dense_blocks": -1}, "0 <= dense_blocks <= 1000 must hold, but got -1"),
-        ({"blocks": (), "dense_blocks": 0}, "or none with dense_blocks, but got"),
-        ({"norm": "batch"}, "norm must be spectral or none with potential blocks, but got batch"),
-        (
-            {"norm": "batch", "block": "bottleneck"},
-            "norm must be spectral or none with potential blocks, but got batch",
-        ),
-    ],
-)
-def test_bad_arguments_are_named(changes: dict[str, Any], rule: str) -> None:
-    with pytest.raises(ValueError, match=rule):
-        IResNet(**{**ARCHITECTURE, **changes})
 
 
 def test_a_dense_block_meets_a_coefficient_above_1_too() -> None:

@@ -44,7 +44,7 @@ def test_every_layer_is_at_most_coeff_and_none_is_scaled_without_need(norm: str)
 def test_every_block_is_at_most_the_bound_and_none_is_scaled_without_need(
     norm: str, lipschitz: float
 ) -> None:
-    model = network(norm=norm, blocks=(2, 2))
+    model = network(norm=norm, blocks=(1, 1))
     with torch.no_grad():  # one block is far below all the bounds
         for parameter in model.body[1].parameters():
             parameter.mul_(1e-3)
@@ -172,14 +172,11 @@ def test_the_last_layer_is_fitted_to_the_logits_of_before(given: dict[str, float
         missing = logits - without(x)
     n, variance = len(x), inputs.double().var(dim=0, correction=0).mean().item()
     ridge = Ridge(alpha=1e-4 * variance * n).fit(inputs.double(), missing.double())
-    old, new = without.classifier[-1], model.classifier[-1]
-    assert isinstance(old, nn.Linear)
-    assert isinstance(new, nn.Linear)
-    change, shift = torch.as_tensor(ridge.coef_), torch.as_tensor(ridge.intercept_)
-    torch.testing.assert_close(
-        new.weight.double(), old.weight.double() + change, rtol=1e-4, atol=1e-5
-    )
-    torch.testing.assert_close(new.bias.double(), old.bias.double() + shift, rtol=1e-4, atol=1e-5)
+    old, new = (m.classifier[-1].double().state_dict() for m in (without, model))
+    for name, change in (("weight", ridge.coef_), ("bias", ridge.intercept_)):
+        expected = old[name] + torch.as_tensor(change)
+        torch.testing.assert_close(new[name], expected, rtol=1e-4, atol=1e-5)
+    model.float()
     with torch.no_grad():
         left = (model.eval()(x) - logits).norm()
     assert left < 0.7 * missing.norm()
@@ -225,20 +222,18 @@ class Shuffled:
 def test_images_are_read_once_in_whatever_form_they_come() -> None:
     images = torch.randn(60, 2, 4, 4)
     batches = list(Shuffled(images))  # those of the first time
-    expected = network()
-    state = copy.deepcopy(expected.state_dict())
-    project(expected, 0.5, batches)
+    start = network(blocks=(1,))
+
+    def projected(given: Any) -> IResNet:
+        model = copy.deepcopy(start)
+        project(model, 0.5, given)
+        return model.eval()
+
+    expected = projected(batches).state_dict()
     for given in (Shuffled(images), iter(batches)):
-        model = network()
-        model.load_state_dict(state)
-        project(model, 0.5, given)
-        for name, value in model.state_dict().items():
-            assert torch.equal(value, expected.state_dict()[name])
-    alone, as_batch = network(), network()
-    for model, given in ((alone, images), (as_batch, [images])):
-        model.load_state_dict(state)
-        project(model, 0.5, given)
-    assert torch.equal(alone.eval()(images), as_batch.eval()(images))
+        for name, value in projected(given).state_dict().items():
+            assert torch.equal(value, expected[name])
+    assert torch.equal(projected(images)(images), projected([images])(images))
 
 
 def expand_the_last_weight(model: IResNet) -> None:

@@ -6,29 +6,9 @@ import torch
 from torch import Tensor, nn
 
 from models import Certificate, IResNet, certified_radius, certify, deployed
-from models.heads.kinds import head_of
 from models.heads.pooled import GlobalAveragePool
 from models.norms.rounding import Running, after_layer
-from tests.support.networks import network, with_biases
-
-
-def classifying(**changes: object) -> IResNet:
-    """A small network in eval mode with statistics and a classifier of its own."""
-    model = network(in_shape=(2, 4, 4), n_classes=4, blocks=(1, 1), **changes)
-    with_biases(model)
-    for _ in range(3):
-        model.train()(torch.rand(32, 2, 4, 4))
-    with torch.no_grad():
-        for module in model.classifier:
-            if isinstance(module, nn.BatchNorm2d):
-                module.weight.uniform_(-2, 2)
-                module.bias.normal_()
-    return model.eval()
-
-
-def logits_of(model: nn.Module, x: Tensor) -> Tensor:
-    logits: Tensor = model(x)
-    return logits
+from tests.support.networks import classifying, network
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
@@ -40,44 +20,13 @@ def test_no_jacobian_of_a_logit_difference_is_beyond_its_bound(activation: str) 
     x = torch.rand(1, 2, 4, 4, dtype=torch.float64).requires_grad_()
     for _ in range(10):
         jacobian = torch.autograd.functional.jacobian(
-            lambda image: logits_of(model, image)[0], x, create_graph=True
+            lambda image: model(image)[0], x, create_graph=True
         ).reshape(4, -1)
         norms = (jacobian.unsqueeze(1) - jacobian).norm(dim=2)
         assert (norms <= between * certificate.features_lipschitz_upper_bound).all()
         assert norms.max() <= certificate.logit_lipschitz_upper_bound
         (slope,) = torch.autograd.grad(norms[0, 1], x)
         x = (x + 0.3 * slope / slope.norm().clamp(min=1e-12)).detach().requires_grad_()
-
-
-def test_a_classifier_alone_reaches_its_bound_where_all_is_on() -> None:
-    """Its gradient where every ReLU passes, by autograd."""
-    classifier = classifying().classifier.double()
-    with torch.no_grad():
-        assert isinstance(classifier[0], nn.BatchNorm2d)
-        classifier[0].bias.fill_(100.0)
-    channels = classifier[0].num_features
-    bounds = head_of(classifier).difference_bounds(classifier, (channels, 2, 2))
-    features = torch.rand(1, channels, 2, 2, dtype=torch.float64)
-    jacobian = torch.autograd.functional.jacobian(
-        lambda f: logits_of(classifier, f)[0], features
-    ).reshape(4, -1)
-    attained = (jacobian.unsqueeze(1) - jacobian).norm(dim=2)
-    torch.testing.assert_close(bounds, attained, rtol=1e-8, atol=1e-12)
-
-
-@pytest.mark.parametrize(
-    "last", [[nn.Dropout(0.1)], [nn.Flatten(), nn.Linear(4, 2)], [nn.Softmax(1)], []]
-)
-def test_of_another_classifier_nothing_is_said_and_the_reason_is(last: list[nn.Module]) -> None:
-    model = classifying()
-    model.classifier = nn.Sequential(*last).eval()
-    certificate = certify(model)
-    assert certificate.logit_lipschitz_upper_bound == math.inf
-    assert certificate.unknown_classifier is not None
-    assert "classifier" in certificate.unknown_classifier
-    assert certificate.features_lipschitz_upper_bound < math.inf
-    images, labels = torch.rand(3, 2, 4, 4), torch.zeros(3, dtype=torch.int64)
-    assert (certified_radius(model, images, labels, certificate) == -math.inf).all()
 
 
 def attack(model: IResNet, images: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
@@ -193,117 +142,13 @@ def test_images_beyond_their_scale_are_refused() -> None:
         assert certified_radius(model, image, labels, certificate, scale=scale).shape == (4,)
 
 
-@pytest.mark.parametrize("scale", [0.0, -1.0, math.inf, math.nan])
-def test_a_scale_is_positive_and_finite(scale: float) -> None:
-    model = head([1.0, -1.0], [0.0, 0.0])
-    image, label = torch.full((1, 1, 1, 1), 0.5), torch.tensor([0])
-    with pytest.raises(ValueError, match="scale must be positive and finite, but got scale="):
-        certified_radius(model, image, label, certify(model), scale=scale)
-
-
-def test_each_image_has_a_label_of_its_own() -> None:
-    """One label for all of them would be taken for each."""
+def test_labels_are_whole_numbers_of_any_type() -> None:
     model = classifying()
     certificate, images = certify(model), torch.rand(4, 2, 4, 4)
     labels = model(images).argmax(1)
     radii = certified_radius(model, images, labels, certificate)
     for whole in (torch.int32, torch.uint8):
         assert torch.equal(certified_radius(model, images, labels.to(whole), certificate), radii)
-    for wrong in (labels[:1], labels[:3], labels.unsqueeze(1), nn.functional.one_hot(labels)):
-        with pytest.raises(ValueError, match=r"labels must have the shape \(4,\), one for each"):
-            certified_radius(model, images, wrong, certificate)
-    for wrong, found in ((labels * 0 + 4, "4"), (labels - 4, "-")):
-        with pytest.raises(ValueError, match=f"labels must be from 0 to 3, but got {found}"):
-            certified_radius(model, images, wrong, certificate)
-
-
-@pytest.mark.parametrize("exponent", [-160, -540, -548, -900, 500])
-def test_the_bounds_of_a_head_follow_the_scale_of_its_weights(exponent: int) -> None:
-    """Powers of two change no other bit of a weight: bounds are those at scale 1, times the power,
-    and radii are the same, though the squares of the weights are zero in float64."""
-    model = IResNet(
-        (1, 4, 4), 10, (), dense_blocks=1, bottleneck=2, channel_multiplier=1, head="lipschitz"
-    )  # fmt: skip
-    model = model.double().eval()
-    last = model.classifier[1]
-    assert isinstance(last, nn.Linear)
-    images = torch.rand(4, 1, 4, 4, dtype=torch.float64)
-    labels = model(images).argmax(1)
-    certificate = certify(model)
-    expected = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
-    radii = certified_radius(model, images, labels, certificate)
-    assert bool((radii > 0).all())
-    with torch.no_grad():
-        last.weight.mul_(2.0**exponent)
-    certificate = certify(model)
-    found = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
-    torch.testing.assert_close(found, expected * 2.0**exponent, rtol=1e-12, atol=0)
-    assert certificate.logit_lipschitz_upper_bound > 0
-    found = certified_radius(model, images, labels, certificate)
-    # What underflow may add to the rounding counts more, the smaller the logits are.
-    assert bool((found <= radii * (1 + 1e-9)).all())
-    if exponent > -800:
-        torch.testing.assert_close(found, radii, rtol=1e-9, atol=0)
-
-
-def test_two_rows_of_a_head_far_below_the_others_differ_too() -> None:
-    """By 3 and 4 times 1e-200, next to a row of 1: by 5e-200, l2."""
-    linear = nn.Linear(2, 3).double()
-    with torch.no_grad():
-        linear.weight.copy_(torch.tensor([[3e-200, 0.0], [0.0, -4e-200], [1.0, 0.0]]))
-    classifier = nn.Sequential(nn.Flatten(), linear)
-    bounds = head_of(classifier).difference_bounds(classifier, (2, 1, 1))
-    assert bounds[0, 1].item() == pytest.approx(5e-200, rel=1e-8)
-    assert bounds.diagonal().tolist() == [0, 0, 0]
-
-
-@pytest.mark.parametrize(("gamma", "weight"), [(1e-200, 1e-200), (1e-290, 1e-40)])
-def test_products_that_underflow_have_no_bound_of_zero(gamma: float, weight: float) -> None:
-    """But that of the smallest numbers, or none."""
-    model = classifying().double()
-    norm, _, _, last = model.classifier
-    with torch.no_grad():
-        norm.weight.fill_(gamma)
-        last.weight.mul_(weight)
-    assert certify(model).logit_lipschitz_upper_bound >= 2.0**-1000
-    with torch.no_grad():
-        norm.weight.fill_(1e-310)
-    certificate = certify(model)
-    assert certificate.logit_lipschitz_upper_bound == math.inf
-    assert "too small for float64" in str(certificate.unknown_classifier)
-
-
-def test_products_of_bounds_are_zero_only_where_a_factor_is() -> None:
-    certificate = certify(classifying())
-    of_block = certificate.blocks[0]
-    tiny = replace(of_block, map_lipschitz_upper_bound=1e-200)
-    huge = replace(of_block, map_lipschitz_upper_bound=1e300)
-    zero = replace(of_block, map_lipschitz_upper_bound=0.0)
-    for blocks, expected in (
-        ((tiny, tiny, huge), 1e-100),
-        ((tiny, tiny), 2.0**-1000),
-        ((tiny, zero, huge), 0.0),
-    ):
-        bound = replace(certificate, blocks=blocks).features_lipschitz_upper_bound
-        assert bound == pytest.approx(expected, rel=1e-8)
-        assert bound >= expected
-    of_logits = replace(certificate, blocks=(tiny, tiny), logit_difference_bounds=((1e-200,),))
-    assert of_logits.logit_lipschitz_upper_bound == 2.0**-1000
-
-
-def test_a_variance_below_zero_bounds_nothing() -> None:
-    """Near -eps, float32 and float64 divide by other numbers: by rounding alone."""
-    model = classifying()
-    norm = model.classifier[0]
-    assert isinstance(norm, nn.BatchNorm2d)
-    assert norm.running_var is not None
-    eps = torch.tensor(-norm.eps)
-    norm.running_var.copy_(torch.nextafter(eps, torch.tensor(0.0)))
-    images = torch.rand(4, 2, 4, 4)
-    labels = model(images).argmax(1)
-    certificate = certify(model)
-    assert "must have variances and an eps >= 0" in str(certificate.unknown_classifier)
-    assert bool((certified_radius(model, images, labels, certificate) == -math.inf).all())
 
 
 def test_a_denormal_variance_has_no_radius() -> None:
@@ -389,17 +234,6 @@ def test_layers_without_a_bias_or_factors_have_radii() -> None:
         radii = certified_radius(changed, images, labels, certify(changed, "fast"))
         assert bool((radii > 0).any())
         assert not attack(changed, images, labels, radii.clamp(min=0))[radii > 0].any()
-
-
-def test_a_certificate_of_another_classifier_is_refused() -> None:
-    model = classifying()
-    certificate = certify(model)
-    images, labels = torch.rand(1, 2, 4, 4), torch.zeros(1, dtype=torch.int64)
-    with torch.no_grad():
-        assert isinstance(model.classifier[3], nn.Linear)
-        model.classifier[3].bias[0] += 1
-    with pytest.raises(ValueError, match="certificate must be that of the classifier"):
-        certified_radius(model, images, labels, certificate)
 
 
 def test_a_bound_of_zero_between_two_logits_depends_on_the_margin() -> None:

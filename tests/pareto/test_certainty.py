@@ -33,7 +33,7 @@ def answers(rng: np.random.Generator, accuracies: list[float], n: int) -> np.nda
 
 
 def probabilities(right: np.ndarray, losses: np.ndarray, seed: int = 0) -> list[float]:
-    """Where every difference counts; the accuracy stands first."""
+    """Probabilities if every difference counts; the accuracy is the first column."""
     return front_probabilities({0: right}, losses, np.zeros(losses.shape[1]), seed)
 
 

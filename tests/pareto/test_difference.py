@@ -37,7 +37,7 @@ def test_the_difference_is_that_of_the_volumes() -> None:
 def test_two_networks_have_the_interval_of_paired_proportions(
     only_first: int, only_second: int
 ) -> None:
-    """Of many images the draws are normal, with a variance that is known."""
+    """With many images the draws are normal, with a known variance."""
     n, variances = 1000, 1.5
     pairs = [(1, 0)] * only_first + [(0, 1)] * only_second
     pairs += [(1, 1)] * 900 + [(0, 0)] * (n - 900 - len(pairs))

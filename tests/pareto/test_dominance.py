@@ -8,6 +8,7 @@ from hypothesis.extra.numpy import arrays
 
 from study.metrics.definitions import Direction
 from study.pareto import dominance
+from study.pareto.points import as_losses
 
 # Small integers, so that equal values and equal points are common.
 POINTS = st.integers(1, 4).flatmap(
@@ -107,11 +108,25 @@ def test_hypervolume_is_the_count_of_dominated_unit_cells(points: np.ndarray) ->
 
 def test_objectives_become_losses() -> None:
     directions = [Direction.MAXIMIZE, Direction.MINIMIZE]
-    assert dominance.as_losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
-    assert dominance.as_losses([], directions).shape == (0, 2)
+    assert as_losses([[0.9, 0.5]], directions).tolist() == [[-0.9, 0.5]]
+    assert as_losses([], directions).shape == (0, 2)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
 def test_a_loss_is_finite(value: float) -> None:
     with pytest.raises(ValueError, match="must be finite"):
-        dominance.as_losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
+        as_losses([[value, 0.0]], [Direction.MAXIMIZE, Direction.MINIMIZE])
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_a_front_that_grew_is_the_front_of_all_rows(seed: int) -> None:
+    rng = np.random.default_rng(seed)
+    front, rows = dominance.GrowingFront([1.0, 1.0, 1.0]), np.empty((0, 3))
+    for n_rows in (0, *rng.integers(0, 5, size=20)):
+        # On a coarse grid, so that equal rows come, in one part and in several.
+        part = rng.integers(0, 6, size=(n_rows, 3)) / 5
+        front.add(part)
+        rows = np.concatenate([rows, part])
+        expected = np.unique(rows[dominance.nondominated(rows)], axis=0)
+        assert np.array_equal(front.losses, expected)
+        assert front.hypervolume == pytest.approx(dominance.hypervolume(rows, [1.0, 1.0, 1.0]))

@@ -23,16 +23,11 @@ def report(status: TrialStatus, *projections: ProjectionReport, **changes: float
     return TrialReport(status, epoch_report(3, **changes), projections=projections)
 
 
-def test_a_completed_trial_and_its_projections_are_points() -> None:
-    projections = (projection_report(0.7, val_accuracy=0.4), projection_report(0.5))
+def test_a_completed_trial_and_its_projections_are_points_without_the_control() -> None:
+    accuracies = {0.7: 0.4, 0.5: 0.5, CONTROL: 1.0}
+    projections = [projection_report(at, val_accuracy=a) for at, a in accuracies.items()]
     completed = report(TrialStatus.COMPLETED, *projections, val_accuracy=0.9)
     assert found(completed) == {None: 0.9, 0.7: 0.4, 0.5: 0.5}
-
-
-def test_a_control_is_no_point() -> None:
-    projections = projection_report(0.5), projection_report(CONTROL, val_accuracy=1.0)
-    completed = report(TrialStatus.COMPLETED, *projections, val_accuracy=0.9)
-    assert found(completed) == {None: 0.9, 0.5: 0.5}
 
 
 def test_what_is_not_real_is_no_point() -> None:
@@ -89,6 +84,6 @@ def test_unscaled_losses_are_the_losses(direction: Direction) -> None:
     np.testing.assert_allclose(back, points.losses(networks, objectives), rtol=1e-12)
 
 
-def test_a_reference_point_of_zero_has_a_finite_place() -> None:
+def test_a_bound_of_zero_has_a_finite_place() -> None:
     of_zero = [replace(INVERTED[1], direction=Direction.MAXIMIZE, reference=0.0)]
     assert math.isfinite(points.reference_losses(of_zero)[0])

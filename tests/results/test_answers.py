@@ -12,7 +12,7 @@ from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, Kept, measured, trial
+from tests.support.records import STUDY, Kept, measured, sought, trial
 
 N_IMAGES = 400
 
@@ -57,7 +57,7 @@ def test_a_hundredth_of_a_step_keeps_no_network_on_the_front(steps: float, share
     assert [(p.label, p.front_share) for p in report.front] == [("0000", 1.0), ("0001", share)]
 
 
-def certified_study(**older: dict[str, bytes]) -> tuple[list[TrialRecord], Kept]:
+def certified_study() -> tuple[list[TrialRecord], Kept]:
     """Two networks: one has two images more right, the other four images more certified."""
     records, files = [], {}
     for number, (n_right, n_certified) in enumerate([(382, 200), (380, 204)]):
@@ -72,13 +72,10 @@ def certified_study(**older: dict[str, bytes]) -> tuple[list[TrialRecord], Kept]
         files[f"run{number}"] = {
             "val_right.json": json.dumps(packed(right, certified, 0.5)).encode()
         }
-    return records, Kept({**files, **older})
+    return records, Kept(files)
 
 
-CERTIFIED_GOALS = (
-    Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
-    Objective("certified_accuracy", Direction.MAXIMIZE, 0.0),
-)
+CERTIFIED_GOALS = sought(val_accuracy=0.0, certified_accuracy=0.0)
 
 
 def test_certified_accuracy_is_drawn_with_the_images_too() -> None:
@@ -89,20 +86,7 @@ def test_certified_accuracy_is_drawn_with_the_images_too() -> None:
     by_label = {point.label: point for point in report.points}
     assert by_label["0001"].metrics["certified_accuracy"] > 0.505
     assert 0.5 < by_label["0001"].front_share < 0.95
-    assert by_label["0001"].certified.sum() == 204
-
-
-def test_what_an_earlier_version_did_not_keep_stays_as_measured_and_is_said() -> None:
-    records, files = certified_study()
-    older = json.loads(files.files["run1"]["val_right.json"])
-    del older["certified"], older["radius"]
-    files.files["run1"]["val_right.json"] = json.dumps(older).encode()
-    report = collect(STUDY, records, CERTIFIED_GOALS, records=files)
-    assert {p.label: p.front_share for p in report.points}["0001"] == 1.0
-    assert "certified_accuracy stays as measured" in report.unsure
-    alone = collect(STUDY, records, CERTIFIED_GOALS[1:], records=files)
-    assert [point.front_share for point in alone.front] == [None]
-    assert "certified_accuracy stays as measured" in alone.unsure
+    assert by_label["0001"].counted["certified_accuracy"].sum() == 204
 
 
 def unsure(report: Report) -> str:
@@ -156,10 +140,7 @@ def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
 def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[str, str]) -> None:
     records, files = study(380, 340)
-    goals = (
-        Objective(goal[0], Direction(goal[1]), 1.0),
-        Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
-    )
+    goals = (Objective(goal[0], Direction(goal[1]), 1.0), *sought(lipschitz_upper_bound=1.0))
     report = collect(STUDY, records, goals, records=files)
     assert all(point.front_share is None for point in report.points)
     assert report.unsure is None

@@ -9,6 +9,7 @@ import pytest
 from playwright.sync_api import expect
 
 from study.results.comparison import Comparison, compare
+from study.results.comparison_view import view
 from study.results.page import write_page
 from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
@@ -44,7 +45,7 @@ def three() -> Comparison:
 
 
 def test_the_content_is_that_of_the_comparison(three: Comparison) -> None:
-    _, content = parts(drawn(three))
+    _, content = parts(drawn(view(three)))
     assert [one["name"] for one in content["studies"]] == list(NAMES)
     points = content["points"]
     joint = [label for label, is_joint in zip(points["network"], points["is_joint"], strict=True)
@@ -69,7 +70,7 @@ DESKTOP = 1440, "light"  # the page that tests share
 @pytest.fixture(scope="module")
 def page_of_three(three: Comparison, tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("comparison") / "comparison.html"
-    write_page(path, three)
+    write_page(path, view(three))
     return path
 
 
@@ -145,7 +146,7 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
 @pytest.mark.browser
 def test_studies_without_networks_are_a_page_too(look: Pages, tmp_path: Path) -> None:
     path = tmp_path / "comparison.html"
-    write_page(path, compared(a=[], b=[]))
+    write_page(path, view(compared(a=[], b=[])))
     page = look(path)
     expect(page.locator(".card")).to_have_count(2)
     expect(page.locator("#trade")).to_be_hidden()

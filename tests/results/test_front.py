@@ -10,11 +10,13 @@ from study.errors import UserError
 from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
-from study.results.front import Mark, losses_of_trainings
+from study.pareto.points import losses_of_trainings
+from study.results.front import Mark
 from study.results.report import collect, parse_objectives
-from study.results.tables import counts_of, notes
+from study.results.report_table import counts_of, networks
+from study.results.views import Terminal
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, marks, measured, projection, trial
+from tests.support.records import STUDY, marks, measured, projection, sought, trial
 
 
 def test_the_front_admits_only_what_is_real() -> None:
@@ -118,7 +120,8 @@ def test_a_network_that_lacks_a_measurement_is_said_to_lack_it() -> None:
     }  # fmt: skip
     assert report.missing == {"attacked_accuracy": 3}
     assert counts_of(report) == "tiny: 1 front, 1 infeasible, 3 not_measured"
-    assert "not measured: attacked_accuracy of 3 networks" in notes(report, [])
+    texts = networks(report, Terminal()).texts
+    assert "not measured: attacked_accuracy of 3 networks" in texts
     assert collect(STUDY, records).missing == {}
 
 
@@ -165,10 +168,7 @@ def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_erro
 
 def test_repeats_of_a_bound_of_the_inverse_differ_by_ratios() -> None:
     """As much at every size: differences of the largest say nothing about the smallest."""
-    objectives = [
-        Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
-        Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 1e8),
-    ]
+    objectives = sought(val_accuracy=0.0, inverse_lipschitz_upper_bound=1e8)
     networks = {0: (0.8, 2.0), 2: (0.8, 20.0), 4: (0.9, 2e6)}
     records = [
         repeated(of + again, of, val_accuracy=accuracy, inverse_lipschitz_upper_bound=bound * ratio)
@@ -185,13 +185,14 @@ def test_repeats_of_a_bound_of_the_inverse_differ_by_ratios() -> None:
 
 
 def test_trainings_lie_around_what_is_reported_of_their_point() -> None:
-    objectives = [Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 1e8)]
+    objectives = sought(inverse_lipschitz_upper_bound=1e8)
     bounds = 10.0, 1000.0
     records = [
         repeated(k, 0, inverse_lipschitz_upper_bound=bound) for k, bound in enumerate(bounds)
     ]
     (point,) = collect(STUDY, records, objectives).points
-    losses = losses_of_trainings(point, objectives)
+    trained = [record.metrics for record in point.records]
+    losses = losses_of_trainings(trained, point.metrics, objectives)
     # By hand: the mean of the bounds is 505, and each is a decade from that of their logarithms.
     middle = math.log10(505)
     np.testing.assert_allclose(losses, [[middle - 1], [middle + 1]])

@@ -15,7 +15,7 @@ from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.listing import Listing, listed
 from study.tracking import studies
-from study.tracking.records import StudyRecord
+from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
 
@@ -31,7 +31,7 @@ LINE = {
 def finish(tracker: Tracker, record: StudyRecord, **figures: float) -> None:
     metrics = [Metric(name, value, 0, 0) for name, value in figures.items()]
     tracker.client.log(record.run_id, metrics)
-    studies.close(tracker.client, record, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(record), TrialStatus.COMPLETED)
 
 
 def trial(tracker: Tracker, record: StudyRecord, number: int, status: TrialStatus) -> None:
@@ -54,7 +54,7 @@ def test_every_study_is_a_line_the_latest_first(tracker: Tracker, study: StudyRe
         "n_front": 2, "hypervolume": 1.5, "hours": 0.25, "began": None,
         "end_of_search": "stop: it no longer grew",
     }  # fmt: skip
-    # What has not ended, and what an earlier version ended, is counted.
+    # What has not ended, and what ended without figures, is counted.
     assert {**second, "began": None} == {
         "study": "tiny", "state": "running", "data": "digits", "n_completed": 1, "n_trials": 3,
         "n_front": None, "hypervolume": None, "hours": None, "began": None, "end_of_search": None,

@@ -12,10 +12,11 @@ from plotly.offline import get_plotlyjs
 
 from study.errors import FailedError
 from study.metrics.reports import TrialStatus
-from study.results.comparison import Comparison
 from study.results.front import Mark
-from study.results.page import _unwrapped, check_files, content, page, write_page
-from study.results.report import Report, read
+from study.results.page import _unwrapped, page, write_page
+from study.results.report import read
+from study.results.report_view import view
+from study.results.views import View
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projection, trial, unread
@@ -39,8 +40,8 @@ def parts(text: str) -> tuple[Parts, dict[str, Any]]:
     return parsed, content_of(text)
 
 
-def drawn(report: Report | Comparison) -> str:
-    return page(report, content(report))
+def drawn(view: View[Any]) -> str:
+    return page(view, view.content())
 
 
 def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() -> None:
@@ -51,7 +52,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
         trial(2, TrialStatus.STOPPED_EARLY, lipschitz_upper_bound=math.nan),
         replace(trial(3, TrialStatus.FAILED), metrics={}, reason="diverged"),
     ]
-    _, content = parts(drawn(unread(records)))
+    _, content = parts(drawn(view(unread(records))))
     points = content["points"]
     assert dict(zip(points["network"], points["mark"], strict=True)) == {
         "tiny/0000": "front", "tiny/0000@0.3": "front", "tiny/0001": "dominated",
@@ -69,7 +70,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
 
 
 def test_the_page_names_nothing_outside_itself() -> None:
-    text = drawn(unread([trial(0)]))
+    text = drawn(view(unread([trial(0)])))
     parsed, _ = parts(text)
     for tag, attributes in parsed.elements:
         assert tag not in ("link", "iframe", "object", "embed", "base"), tag
@@ -96,13 +97,13 @@ def test_plotly_is_without_its_wrapper_and_with_its_license() -> None:
 
 
 def test_runs_are_pages_of_the_tracking_server() -> None:
-    content = parts(drawn(unread([trial(0)], tracking_uri="https://host:8443/")))[1]
+    content = parts(drawn(view(unread([trial(0)], tracking_uri="https://host:8443/"))))[1]
     assert content["run_page"].startswith("https://host:8443/#/experiments/1/runs/{run_id}")
     assert content["compare_page"].startswith("https://host:8443/#/compare-runs?")
 
 
 def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
-    write_page(tmp_path / "r.html", unread([]))
+    write_page(tmp_path / "r.html", view(unread([])))
     _, content = parts((tmp_path / "r.html").read_text())
     assert content["points"]["network"] == []
 
@@ -110,15 +111,15 @@ def test_a_report_of_nothing_is_a_page_too(tmp_path: Path) -> None:
 def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path) -> None:
     records = Records(Client(f"sqlite:///{finished}/mlflow.db"))
     report = read(records, "tiny")
-    check_files(report)
+    report.check_files()
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(records, "artifacts", lambda run_id: set())
         with pytest.raises(FailedError, match=r"^html: the files of tiny/0.* they are gone$"):
-            check_files(report)
+            report.check_files()
 
 
 def test_a_mark_has_one_symbol_which_three_dimensions_have_too() -> None:
-    code = (files("study.results") / "page_files" / "11-points.js").read_text()
+    code = (files("study.results") / "page_files" / "report" / "11-points.js").read_text()
     symbols = re.findall(r'symbol: "([a-z-]+)"', code)
     assert len(symbols) == len(Mark)
     # Plotly draws eight in three dimensions, so two of the nine marks share one.

@@ -4,11 +4,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from study.metrics.definitions import Direction
-from study.metrics.goals import Objective
 from study.results.recommended import is_within_noise
 from study.results.report import Report, collect
-from tests.support.records import STUDY, measured, trial
+from tests.support.records import STUDY, measured, sought, study_of, trial
 
 
 def results_of(*samples: tuple[float, float, float]) -> Report:
@@ -29,11 +27,7 @@ def test_the_ends_of_the_front_and_its_knee_are_recommended() -> None:
 
 def test_with_certified_accuracy_among_the_objectives_its_end_is_recommended_too() -> None:
     """And the end of the inverse is that of the inverse's bound."""
-    goals = (
-        Objective("val_accuracy", Direction.MAXIMIZE, 0.1),
-        Objective("certified_accuracy", Direction.MAXIMIZE, 0.0),
-        Objective("inverse_lipschitz_upper_bound", Direction.MINIMIZE, 100.0),
-    )
+    goals = sought(val_accuracy=0.1, certified_accuracy=0.0, inverse_lipschitz_upper_bound=100.0)
     figures = [
         (0.99, 0.2, 15.0, 0.1),
         (0.99, 0.3, 20.0, 0.2),
@@ -50,9 +44,7 @@ def test_with_certified_accuracy_among_the_objectives_its_end_is_recommended_too
         )
         for number, (accuracy, certified, inverse, bound) in enumerate(figures)
     ]
-    handles = collect(
-        replace(STUDY, config=replace(STUDY.config, objectives=goals)), records
-    ).handles
+    handles = collect(study_of(goals), records).handles
     # Of two that are as accurate, the more certified one.
     assert handles["most-accurate"] == "tiny/0001"
     assert handles["most-certified"] == "tiny/0002"
@@ -101,18 +93,13 @@ def test_a_dense_front_has_a_knee_where_a_sparse_one_has_it() -> None:
 def test_the_knee_sees_decades_of_the_inverse() -> None:
     """From 1,000 to 2 is most of the way to 1 for little accuracy. By differences it is next to
     nothing beside 1e6, and the second network would be the knee."""
-    bound = "inverse_lipschitz_upper_bound"
-    goals = (
-        Objective("val_accuracy", Direction.MAXIMIZE, 0.1),
-        Objective(bound, Direction.MINIMIZE, 1e7),
-    )
-    trials = []
+    goals = sought(val_accuracy=0.1, inverse_lipschitz_upper_bound=1e7)
     figures = [(0.99, 1e6), (0.9, 1e3), (0.892, 2.0), (0.7, 1.0)]
-    for k, (accuracy, inverse) in enumerate(figures):
-        one = measured(k, accuracy, 0.5, 3.0)
-        trials.append(replace(one, metrics={**one.metrics, bound: inverse}))
-    config = replace(STUDY.config, objectives=goals, constraints=())
-    report = collect(replace(STUDY, config=config), trials)
+    trials = [
+        trial(k, val_accuracy=accuracy, inverse_lipschitz_upper_bound=inverse)
+        for k, (accuracy, inverse) in enumerate(figures)
+    ]
+    report = collect(study_of(goals, constraints=()), trials)
     assert report.handles["knee"] == "tiny/0002"
     two = math.log10(2)
     by_hand = 0.89 * 1 + 0.8 * 3 + 0.792 * (3 - two) + 0.6 * two
@@ -130,7 +117,10 @@ def test_the_only_network_is_all_three() -> None:
 
 def with_right(results: Report, right: dict[str, np.ndarray]) -> Report:
     n_images = len(next(iter(right.values())))
-    points = (replace(p, right=right.get(p.label), n_val_images=n_images) for p in results.points)
+    counted = {label: {"val_accuracy": of} for label, of in right.items()}
+    points = (
+        replace(p, counted=counted.get(p.label, {}), n_val_images=n_images) for p in results.points
+    )
     return replace(results, points=tuple(points))
 
 
@@ -183,9 +173,7 @@ def test_what_gets_worse_is_no_gain() -> None:
 
 
 def test_repeats_without_accuracy_among_the_objectives_say_nothing_of_noise() -> None:
-    goals = tuple(
-        Objective(name, Direction.MINIMIZE, 1.0) for name in ("val_loss", "lipschitz_upper_bound")
-    )
+    goals = sought(val_loss=1.0, lipschitz_upper_bound=1.0)
     records = [
         replace(
             trial(n, val_loss=loss, val_accuracy=accuracy, lipschitz_upper_bound=bound),
@@ -201,10 +189,8 @@ def test_repeats_without_accuracy_among_the_objectives_say_nothing_of_noise() ->
 
 
 def test_a_network_that_lacks_a_metric_is_not_recommended() -> None:
-    goals = (Objective("val_accuracy", Direction.MAXIMIZE, 0.0),)
+    study = study_of(sought(val_accuracy=0.0), constraints=())
     foreign = replace(trial(0), metrics={"val_accuracy": 0.99})
-    config = replace(STUDY.config, constraints=())
-    study = replace(STUDY, config=config)
-    assert collect(study, [foreign], goals).recommended == []
-    (one,) = collect(study, [trial(1, val_accuracy=0.99)], goals).recommended
+    assert collect(study, [foreign]).recommended == []
+    (one,) = collect(study, [trial(1, val_accuracy=0.99)]).recommended
     assert one.point.label == "0001"

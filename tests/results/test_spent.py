@@ -1,3 +1,4 @@
+import json
 import random
 from dataclasses import replace
 
@@ -6,10 +7,10 @@ import pytest
 from study.metrics.reports import TrialStatus
 from study.results.published import figures
 from study.results.report import Report, collect, parse_objectives
-from study.results.sections import sections
+from study.results.report_view import view
 from study.results.spent import covered
 from study.tracking.records import TrialRecord
-from tests.support.records import STUDY, projection, trial, unread
+from tests.support.records import STUDY, Kept, projection, trial, unread
 
 BEST = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}
 
@@ -69,12 +70,12 @@ def test_sums_are_of_all_trials_and_of_no_projection() -> None:
     assert {name: report.costs[name] for name in sums} == pytest.approx(sums)
     assert report.costs.items() <= figures(report).items()
     assert report.content(every=False)["costs"] == report.costs
-    facts = sections(report)[0].content["facts"]
+    facts = json.loads(view(replace(report, records=Kept())).content())["facts"]
     assert {"2.2 h of GPU time", "4.5 h of CPU time"} <= set(facts)
 
 
 def test_a_sum_of_which_a_part_is_not_known_is_not_said() -> None:
-    """A trial of an earlier version."""
+    """One of the trials ran where there is no GPU."""
     one = costing(trial(0), cpu_hours=1.0, gpu_hours=5.0)
     report = collect(STUDY, [one, costing(trial(1), cpu_hours=2.0)])
     assert report.costs.keys() == {"hours", "device_hours", "cpu_hours"}

@@ -1,5 +1,6 @@
 """Parameters with `when`: part of those samples alone that meet it."""
 
+import json
 from typing import Any
 
 import pytest
@@ -46,7 +47,8 @@ def test_every_sampler_proposes_what_the_conditions_allow(sampler: str) -> None:
     for number in range(40):
         proposed = searcher.suggest(str(number))
         assert isinstance(proposed, dict)
-        samples.append(dict(Suggestion(**proposed).sample))
+        # Tune writes it down as JSON.
+        samples.append(dict(Suggestion(**json.loads(json.dumps(proposed))).sample))
         searcher.on_trial_complete(str(number), None, error=True)
     assert all(map(_meets, samples))
     assert len({frozenset(sample) for sample in samples}) == 3
@@ -59,7 +61,6 @@ def test_a_grid_has_each_sample_once() -> None:
     space = {**SPACE, "coeff": {"type": "categorical", "choices": [0.5, 0.9]}}
     space["dropout"] = {"type": "categorical", "choices": [0.1, 0.2, 0.3], "when": {"patch": [4]}}
     samples = study("grid", space).grid()
-    assert samples is not None
     assert all(map(_meets, samples))
     # For each coefficient: bottleneck, patches of 2, and patches of 4 with three dropouts.
     assert len(samples) == 2 * (1 + 1 + 3)

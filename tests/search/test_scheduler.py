@@ -23,7 +23,7 @@ def halved(name: str, **settings: Any) -> StudyConfig:
 
 
 def config(number: int) -> dict[str, Any]:
-    """Of the Tune trial of this number."""
+    """The config of the Tune trial with this number."""
     return asdict(Suggestion(number, seed=number, repeat_of=number, sample={}))
 
 
@@ -166,24 +166,24 @@ def test_the_last_report_of_a_trial_is_not_compared() -> None:
     assert not any(halving.rungs.values())
 
 
-def restored(number: int, last: TrialReport) -> dict[str, Any]:
+def restored(last: TrialReport) -> dict[str, Any]:
     """The first result of a trial that was restored from its checkpoint at epoch 5."""
     earlier = tuple(epoch_report(epoch, val_accuracy=epoch / 10) for epoch in range(1, 5))
     return replace(last, earlier=earlier).to_result()
 
 
 def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
-    """As after a kill that left the driver an older state."""
+    """A kill may leave the driver an older state."""
     study = halved("mo_asha")
     halving = make_halving(study)
     assert halving is not None
     scheduler = make_scheduler(study, halving)
     runs = TrialReport(TrialStatus.RUNNING, epoch_report(5, val_accuracy=0.5))
-    assert tell(scheduler, 0, restored(0, runs)) == TrialScheduler.CONTINUE
+    assert tell(scheduler, 0, restored(runs)) == TrialScheduler.CONTINUE
     ended: Any = SimpleNamespace(trial_id="1", config=config(1))
     last = TrialReport(TrialStatus.COMPLETED, epoch_report(5, val_accuracy=0.5))
     # It asks nothing of the controller.
-    scheduler.on_trial_complete(None, ended, restored(1, last))  # type: ignore[arg-type]
+    scheduler.on_trial_complete(None, ended, restored(last))  # type: ignore[arg-type]
     assert {rung: set(entries) for rung, entries in halving.rungs.items()} == {
         1: {0, 1},
         2: {0, 1},
@@ -196,7 +196,7 @@ def test_a_restored_trial_is_recorded_at_every_rung_that_it_went_past() -> None:
 
 
 def test_rungs_are_kept_with_the_state_of_the_search(tmp_path: Any) -> None:
-    """As a study is resumed: both parts made anew, then the searcher's state."""
+    """A resumed study makes both parts anew, and then loads the searcher's state."""
     study = halved("mo_asha")
     halving = make_halving(study)
     searcher, scheduler = OptunaSearcher(study, halving), make_scheduler(study, halving)

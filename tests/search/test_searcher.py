@@ -11,7 +11,6 @@ from ray.tune.search import Searcher
 
 from study.config import parser
 from study.config.study import StudyConfig
-from study.metrics.reports import TrialReport
 from study.search.searcher import OptunaSearcher
 from tests.support.studies import (
     RAW,
@@ -37,6 +36,16 @@ def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
     suggestion = searcher.suggest(name)
     assert isinstance(suggestion, dict)
     return suggestion
+
+
+def observed(study: StudyConfig, *results: dict[str, Any] | None) -> OptunaSearcher:
+    """A searcher whose trials began together and ended in turn, with None by an error."""
+    searcher = OptunaSearcher(study)
+    for number in range(len(results)):
+        proposed(searcher, f"{number}")
+    for number, result in enumerate(results):
+        searcher.on_trial_complete(f"{number}", result, error=result is None)
+    return searcher
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -97,11 +106,9 @@ def test_the_first_samples_come_before_the_samplers_and_count(
 
 
 def grid_of(space: dict[str, Any], **search: Any) -> list[dict[str, Any]]:
-    """Of a study that varies nothing else."""
+    """The grid of a study that varies nothing else."""
     raw = {**RAW, "space": space, "search": {"sampler": "grid", **search}}
-    grid = parser.parse(raw, "x").grid()
-    assert grid is not None
-    return grid
+    return parser.parse(raw, "x").grid()
 
 
 def test_a_grid_knows_a_first_sample_by_its_value() -> None:
@@ -172,17 +179,15 @@ def test_choices_may_be_lists() -> None:
 
 
 def test_what_a_trial_is_told_as() -> None:
-    searcher = OptunaSearcher(tiny(search={"n_trials": 8}))
-    for name in ("done", "infeasible", "stopped", "diverged", "lost", "boundary"):
-        searcher.suggest(name)
-    searcher.on_trial_complete("done", completed(val_accuracy=0.9, lipschitz_upper_bound=0.5))
-    searcher.on_trial_complete(
-        "infeasible", completed(val_accuracy=0.99, lipschitz_upper_bound=1.5, inverse_steps=1.0)
+    searcher = observed(
+        tiny(search={"n_trials": 8}),
+        completed(val_accuracy=0.9, lipschitz_upper_bound=0.5),
+        completed(val_accuracy=0.99, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
+        running(val_accuracy=0.99),
+        failed("diverged"),
+        None,
+        completed(lipschitz_upper_bound=1.0, inverse_steps=0.5),  # on the bound, so infeasible too
     )
-    searcher.on_trial_complete("stopped", running(val_accuracy=0.99))
-    searcher.on_trial_complete("diverged", failed("diverged"))
-    searcher.on_trial_complete("lost", None, error=True)
-    searcher.on_trial_complete("boundary", completed(lipschitz_upper_bound=1.0, inverse_steps=0.5))
     trials = trials_of(searcher)
     assert [t.state for t in trials] == [
         TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED,
@@ -191,7 +196,6 @@ def test_what_a_trial_is_told_as() -> None:
     assert trials[0].values == [0.9, 0.5, 4.0]
     assert trials[2].values is None
     assert trials[2].intermediate_values == {}
-    # Optuna's own front: neither the one that breaks the constraint nor the one exactly on it.
     assert [t.number for t in inner(searcher).best_trials] == [0]
 
 
@@ -203,11 +207,9 @@ def test_of_a_bound_without_a_proof_the_sampler_observes_the_reference_point() -
         "reference_point": {bound: 50.0},
         "constraints": {"invertible": True},
     }
-    searcher = OptunaSearcher(parser.parse(raw, "x"))
-    for name in ("proven", "unproven"):
-        searcher.suggest(name)
-    searcher.on_trial_complete("proven", completed(val_accuracy=0.9, **{bound: 8.0}))
-    searcher.on_trial_complete("unproven", completed(val_accuracy=0.99, **{bound: math.inf}))
+    proven = completed(val_accuracy=0.9, **{bound: 8.0})
+    unproven = completed(val_accuracy=0.99, **{bound: math.inf})
+    searcher = observed(parser.parse(raw, "x"), proven, unproven)
     expected = [[0.9, math.log10(8.0)], [0.99, math.log10(50.0)]]
     assert [t.values for t in trials_of(searcher)] == expected
     assert [t.number for t in inner(searcher).best_trials] == [0]
@@ -233,14 +235,10 @@ def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
 
 
 def test_gp_observes_a_failed_sample_as_the_worst_so_far() -> None:
-    searcher = OptunaSearcher(tiny(search={"sampler": "gp", "n_trials": 4}))
-    for name in ("failed at once", "a", "b", "failed"):
-        proposed(searcher, name)
-    searcher.on_trial_complete("failed at once", failed("diverged"))
-    searcher.on_trial_complete("a", completed(**point(0.9, 0.5, 8.0)))
-    searcher.on_trial_complete("b", completed(**point(0.8, 1.5, 4.0)))
-    searcher.on_trial_complete("failed", failed("diverged"))
-    trials = trials_of(searcher)
+    diverged = failed("diverged")
+    ended = completed(**point(0.9, 0.5, 8.0)), completed(**point(0.8, 1.5, 4.0))
+    gp = tiny(search={"sampler": "gp", "n_trials": 4})
+    trials = trials_of(observed(gp, diverged, *ended, diverged))
     assert trials[0].state is TrialState.FAIL
     assert trials[3].values == [0.8, 1.5, 8.0]
     assert trials[3].constraints == trials[2].constraints
@@ -250,18 +248,15 @@ def test_gp_observes_a_failed_sample_as_the_worst_so_far() -> None:
 def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
     study = tiny()
     objectives = tuple(o for o in study.objectives if o.metric == "val_accuracy")
-    searcher = OptunaSearcher(replace(study, objectives=objectives))
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", completed(lipschitz_upper_bound=bound))
+    study = replace(study, objectives=objectives)
+    searcher = observed(study, completed(lipschitz_upper_bound=bound))
     assert trials_of(searcher)[0].state is TrialState.COMPLETE
     assert inner(searcher).best_trials == []
 
 
 def test_telling_twice_changes_nothing() -> None:
-    searcher = OptunaSearcher(tiny())
-    searcher.suggest("a")
-    searcher.on_trial_complete("a", completed(val_accuracy=0.9))
-    searcher.on_trial_complete("a", running())
+    searcher = observed(tiny(), completed(val_accuracy=0.9))
+    searcher.on_trial_complete("0", running())
     searcher.on_trial_complete("never seen", completed())
     assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE]
 
@@ -274,7 +269,7 @@ def test_telling_twice_changes_nothing() -> None:
 def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
     sampler: str, n_begun: int, first: list[dict[str, Any]], tmp_path: Path
 ) -> None:
-    """So it goes on after a restart too, from what was saved."""
+    """Each part goes on from what the one before it saved."""
     settings = {"sampler": sampler, "n_startup_trials": 5, "first": first}
 
     def run(searcher: OptunaSearcher, start: int) -> list[Any]:
@@ -398,16 +393,6 @@ def test_a_sample_is_trained_again_where_that_may_change_the_front(
     assert [trial.values for trial in trials_of(searcher)] == values
 
 
-def with_projections(
-    metrics: dict[str, float], *projections: tuple[float, dict[str, float]]
-) -> dict[str, Any]:
-    """The last Ray result of a completed trial, with projections: (coefficient, metrics)."""
-    report = TrialReport.from_result(completed(**metrics))
-    assert report is not None
-    reports = tuple(projection_report(coeff, **values) for coeff, values in projections)
-    return replace(report, projections=reports).to_result()
-
-
 def point(val_accuracy: float, bound: float, steps: float) -> dict[str, float]:
     return {
         "val_accuracy": val_accuracy,
@@ -424,30 +409,26 @@ def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_traini
         study,
         objectives=tuple(replace(o, reference=reference[o.metric]) for o in study.objectives),
     )
-    searcher = OptunaSearcher(study)
-    for name in ("both", "infeasible above", "nothing", "half", "diverged"):
-        proposed(searcher, name)
-    rung = (0.4, point(0.7, 0.25, 10.0))
-    both = 0.4 * 0.5 * 12 + 0.2 * 0.75 * 10 - 0.2 * 0.5 * 10
-    searcher.on_trial_complete("both", with_projections(point(0.9, 0.5, 8.0), rung))
-    above = with_projections(point(0.9, 1.5, 8.0), rung)
-    searcher.on_trial_complete("infeasible above", above)
-    searcher.on_trial_complete("nothing", completed(lipschitz_upper_bound=1.5))
-    searcher.on_trial_complete("half", running(val_accuracy=0.99))
-    searcher.on_trial_complete("diverged", failed("diverged"))
+    rung = projection_report(0.4, **point(0.7, 0.25, 10.0))
+    searcher = observed(
+        study,
+        completed([rung], **point(0.9, 0.5, 8.0)),
+        completed([rung], **point(0.9, 1.5, 8.0)),  # infeasible but for its projection
+        completed(lipschitz_upper_bound=1.5),
+        running(val_accuracy=0.99),
+        failed("diverged"),
+    )
     trials = trials_of(searcher)
-    assert [t.values for t in trials[:3]] == [
-        pytest.approx([both]),
-        pytest.approx([0.2 * 0.75 * 10]),
-        [0.0],
-    ]
+    both = 0.4 * 0.5 * 12 + 0.2 * 0.75 * 10 - 0.2 * 0.5 * 10
+    expected = [both, 0.2 * 0.75 * 10, 0.0]
+    assert [t.values for t in trials[:3]] == [pytest.approx([volume]) for volume in expected]
     assert [t.state for t in trials[3:]] == [TrialState.PRUNED, TrialState.FAIL]
     # The best is the most, and no constraint speaks against it.
     assert inner(searcher).best_trial.number == 0
 
 
 def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() -> None:
-    """Of the trainings' own fronts: networks of different trainings make no front together."""
+    """Each training has a front of its own: its networks alone."""
     searcher = OptunaSearcher(tiny(search={"ladder": [0.4], "n_trials": 1, "repeats": 2}))
     proposed(searcher, "a")
     searcher.on_trial_complete("a", completed(**point(0.8, 0.5, 20.0)))

@@ -19,7 +19,7 @@ def stopping(**search: Any) -> Stopping:
 
 
 def observe(rule: Stopping, report: TrialReport | None) -> None:
-    """As the searcher has it observe a report; None: an error."""
+    """Let it observe a report as the searcher does; None for an error."""
     outcome = of_report(report, tiny())
     if outcome is not None:
         rule.observe(outcome)

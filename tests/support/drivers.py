@@ -4,26 +4,17 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
 
-from study.execution.driver.place import Driver
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.execution.driver.environment import Driver
+from study.metrics.reports import TrialStatus
+from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
 
 
 class Remembered:
-    """Records of studies, which all have the same trials, end of search and hours."""
+    """Records of studies, which all have the same trials."""
 
-    def __init__(
-        self,
-        *studies: StudyRecord,
-        trials: tuple[TrialRecord, ...] = (),
-        end_of_search: str | None = None,
-        hours: float = 0.1,
-    ) -> None:
+    def __init__(self, *studies: StudyRecord, trials: tuple[TrialRecord, ...] = ()) -> None:
         self._studies, self._trials = studies, trials
-        self._end = end_of_search
-        run = SimpleNamespace(data=SimpleNamespace(metrics={"hours": hours}))
-        self.client = SimpleNamespace(
-            place="in MLflow", tracking_uri="sqlite:///x", get_run=lambda run_id: run
-        )
+        self.client = SimpleNamespace(place="in MLflow", tracking_uri="sqlite:///x")
 
     def studies(self) -> tuple[StudyRecord, ...]:
         return self._studies
@@ -43,11 +34,11 @@ class Remembered:
     def check_files(self, study: StudyRecord) -> None:
         pass
 
-    def trials(self, study: StudyRecord) -> tuple[TrialRecord, ...]:
-        return self._trials
+    def n_completed(self, study: StudyRecord) -> int:
+        return self.read(study).states.count(TrialStatus.COMPLETED)
 
-    def end_of_search(self, study: StudyRecord) -> str | None:
-        return self._end
+    def read(self, study: StudyRecord) -> StudyRead:
+        return StudyRead(study, self._trials)
 
 
 def driver(

@@ -85,7 +85,8 @@ def validate(resource: Resource, version: str) -> None:
     if resource["kind"] not in SCHEMAS:
         _by_kubernetes(resource, version)
         return
-    jsonschema.validate(resource, SCHEMAS[resource["kind"]])
+    # jsonschema.validate would check the schema itself each time.
+    jsonschema.Draft202012Validator(SCHEMAS[resource["kind"]]).validate(resource)
     templates = list(pod_templates(resource))
     if options := resource["spec"].get("autoscalerOptions"):
         # The parts of a container that the operator takes over into the autoscaler's.

@@ -21,7 +21,7 @@ from tests.support.studies import RAW
 
 ROOT = Path(__file__).parents[2]
 LADDER = (0.216, 0.027)
-"""Of the study of the fixture `finished`."""
+"""The ladder of the study of the fixture `finished`."""
 
 
 def write_finished(folder: Path) -> Path:

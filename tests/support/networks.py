@@ -18,7 +18,7 @@ def network(**changes: Any) -> IResNet:
 
 @torch.no_grad()
 def with_biases(model: IResNet) -> IResNet:
-    """Set random biases in the blocks, in place; those of a new network are zero."""
+    """Set random biases in the blocks, in place; the biases of a new network are zero."""
     generator = torch.Generator().manual_seed(1)
     for name, parameter in model.body.named_parameters():
         if name.endswith("bias"):
@@ -33,6 +33,19 @@ def enlarge(model: IResNet, factor: float) -> None:
     for parameter in model.body.parameters():
         parameter.mul_(factor if parameter.dim() == 4 else 1)
     model.update_spectral_norm()
+
+
+def classifying(**changes: Any) -> IResNet:
+    """A small network in eval mode with statistics and a classifier of its own."""
+    model = network(in_shape=(2, 4, 4), n_classes=4, blocks=(1, 1), **changes)
+    for _ in range(3):
+        model.train()(torch.rand(32, 2, 4, 4))
+    with torch.no_grad():
+        for module in model.classifier:
+            if isinstance(module, nn.BatchNorm2d):
+                module.weight.uniform_(-2, 2)
+                module.bias.normal_()
+    return model.eval()
 
 
 def blocks_of(model: IResNet) -> list[ResidualBlock]:

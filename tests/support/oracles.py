@@ -71,7 +71,7 @@ def extremes_over_slopes(
     )
     if not is_activated:
         q0 = torch.ones_like(q0)
-    # Of each start that still moves, its block. A vector is a row; a batch of them multiplies.
+    # The block of each start that still moves. Vectors are rows, so that they multiply as a batch.
     block = torch.arange(n_blocks).repeat_interleave(n_starts)
     found = w1.new_full((n_blocks,), -sign * torch.inf)
     identity, at = torch.eye(c, dtype=w1.dtype), -1 if sign > 0 else 0

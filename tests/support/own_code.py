@@ -124,10 +124,8 @@ class Whole(Coupling):
 class TwoChannels(Block):
     """Gives two channels, whatever it gets."""
 
-    def __init__(
-        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
-    ) -> None:
-        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+    def __init__(self, channels: int, *arguments: Any, **settings: Any) -> None:
+        super().__init__(channels, *arguments, **settings)
         self.inner = nn.Conv2d(channels, 2, 1)
 
     def g(self, x: Tensor) -> Tensor:
@@ -137,20 +135,16 @@ class TwoChannels(Block):
 class Forgetful(Coupling):
     """Has a buffer that is not stored."""
 
-    def __init__(
-        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
-    ) -> None:
-        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         self.register_buffer("mask", torch.ones(3), persistent=False)
 
 
 class InSinglePrecision(Coupling):
     """Mixes in a constant of float32."""
 
-    def __init__(
-        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
-    ) -> None:
-        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+    def __init__(self, *arguments: Any, **settings: Any) -> None:
+        super().__init__(*arguments, **settings)
         self._constant = torch.ones(1)
 
     def g(self, x: Tensor) -> Tensor:

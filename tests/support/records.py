@@ -1,11 +1,17 @@
 """Records of a study and its trials, with made-up figures."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from rich.console import Console
+
+from study.metrics.definitions import METRICS
+from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.report import Report, collect
+from study.results.report_view import view
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.studies import epoch_report, tiny
@@ -63,6 +69,27 @@ def trial(
         started=1000.0 * number,
         ended=1000.0 * number + 900,
     )
+
+
+def sought(**references: float) -> tuple[Objective, ...]:
+    """Objectives with these reference values, each in the direction of its metric."""
+    return tuple(
+        Objective(name, METRICS[name].direction, value) for name, value in references.items()
+    )
+
+
+def study_of(goals: tuple[Objective, ...], **changes: Any) -> StudyRecord:
+    """STUDY with these objectives, and other changes of its config."""
+    return replace(STUDY, config=replace(STUDY.config, objectives=goals, **changes))
+
+
+def printed(
+    results: Report, every: bool = False, width: int = 150, options: Sequence[str] = ()
+) -> str:
+    """The report as `study.report` prints it."""
+    out = io.StringIO()
+    view(results).print_to(Console(file=out, width=width), every, options)
+    return out.getvalue()
 
 
 def measured(number: int, accuracy: float, bound: float = 0.8, steps: float = 4.0) -> TrialRecord:

@@ -1,10 +1,13 @@
 """Small studies and reports with made-up figures."""
 
+from collections.abc import Iterable
 from typing import Any
 
 from study.config.parser import parse
 from study.config.study import StudyConfig
 from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
+
+ABSENT = "ABSENT"
 
 RAW: dict[str, Any] = {
     "name": "tiny",
@@ -57,6 +60,15 @@ CERTIFIED: dict[str, Any] = {
 }
 
 
+def changed(base: Any, change: Any) -> Any:
+    """The content of a study file with other values of some keys, and without those that are
+    ABSENT."""
+    if not isinstance(base, dict) or not isinstance(change, dict):
+        return change
+    merged = {**base, **{key: changed(base.get(key), value) for key, value in change.items()}}
+    return {key: value for key, value in merged.items() if value != ABSENT}
+
+
 def tiny(**sections: dict[str, Any]) -> StudyConfig:
     """The small study, with some keys of its sections changed."""
     merged = {
@@ -66,20 +78,32 @@ def tiny(**sections: dict[str, Any]) -> StudyConfig:
     return parse(merged, "tiny.yaml")
 
 
+_OF_A_NETWORK = {
+    "val_accuracy": 0.5,
+    "reconstruction_error": 1e-7,
+    "certified_accuracy": 0.1,
+    "median_radius": 0.01,
+    "logit_lipschitz_upper_bound": 100.0,
+    "inverse_lipschitz_upper_bound": 5.0,
+    "noise_error": 1e-3,
+}
+
+
 def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
     """A complete report of an epoch."""
     figures: dict[str, Any] = {
+        **_OF_A_NETWORK,
         "epoch": epoch,
         "timestamp": 1_700_000_000.0 + epoch,
         "train_loss": 1.0 / epoch,
         "train_accuracy": 0.5,
         "val_loss": 1.1 / epoch,
-        "val_accuracy": 0.5,
         "lipschitz_upper_bound": 0.8,
         "inverse_steps": 4.0,
         "reconstruction_error": 1e-7,
         "certified_accuracy": 0.1,
         "median_radius": 0.01,
+        "lost_to_rounding": 0.0,
         "logit_lipschitz_upper_bound": 100.0,
         "inverse_lipschitz_upper_bound": 5.0,
         "noise_error": 1e-3,
@@ -91,16 +115,17 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
 def projection_report(bound: float, **changes: float) -> ProjectionReport:
     """The report of a network projected to a bound."""
     figures: dict[str, Any] = {
+        **_OF_A_NETWORK,
         "projected_to": bound,
         "fine_tune_steps": 0,
         "timestamp": 1_700_000_009.0,
         "val_loss": 1.2,
-        "val_accuracy": 0.5,
         "lipschitz_upper_bound": bound,
         "inverse_steps": 3.0,
         "reconstruction_error": 1e-7,
         "certified_accuracy": 0.1,
         "median_radius": 0.01,
+        "lost_to_rounding": 0.0,
         "logit_lipschitz_upper_bound": 100.0,
         "inverse_lipschitz_upper_bound": 5.0,
         "noise_error": 1e-3,
@@ -110,9 +135,10 @@ def projection_report(bound: float, **changes: float) -> ProjectionReport:
     return ProjectionReport(**{**figures, **changes})
 
 
-def completed(**changes: float) -> dict[str, Any]:
+def completed(projections: Iterable[ProjectionReport] = (), **changes: float) -> dict[str, Any]:
     """The last Ray result of a completed trial."""
-    return TrialReport(TrialStatus.COMPLETED, epoch_report(3, **changes)).to_result()
+    report = epoch_report(3, **changes)
+    return TrialReport(TrialStatus.COMPLETED, report, projections=tuple(projections)).to_result()
 
 
 def running(**changes: float) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typer.testing import CliRunner
 from study import report
 from study.config.parser import parse
 from study.errors import LaunchError, LocationError, TrackingError
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark
 from study.results.listing import listed
@@ -64,6 +64,10 @@ def test_a_copy_of_a_study_is_named_by_its_own_experiment(
         assert point.metrics["val_accuracy"] == accuracy
         assert point.handle == f"{name}/0000"
         assert run_of(records, point.handle) == point.first.run_id
+        found = records.find_study(name)
+        assert found is not None
+        (network,) = records.read(found).networks
+        assert network.run_id == point.first.run_id
         of_run = records.study_of(tracker.client.get_run(point.first.run_id))
         assert of_run is not None
         assert of_run.name == name
@@ -228,7 +232,7 @@ def test_a_time_that_is_none_counts_as_unknown(
     tracker: Tracker, study: StudyRecord, column: str, time: object
 ) -> None:
     log(tracker, study, "0000", 0.5)
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     write(tracker, f"UPDATE runs SET {column} = ?", time)
     records = Records(tracker.client)
     (trial,) = records.trials(study)
@@ -252,7 +256,7 @@ def test_figures_of_a_study_that_are_no_numbers_are_not_listed(
     log(tracker, study, "0000", 0.5)
     for name in ("n_completed", "n_front", "hypervolume", "hours"):
         tracker.client.api.log_metric(study.run_id, name, 7.0)
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     (line,) = listed(tracker.client).lines
     assert (line["n_completed"], line["n_front"], line["hours"]) == (7, 7, 7.0)
     write(tracker, "UPDATE latest_metrics SET value = ? WHERE run_uuid = ?", value, study.run_id)

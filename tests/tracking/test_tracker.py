@@ -29,7 +29,7 @@ def test_a_study_is_found_again_with_all_that_it_was(tracker: Tracker, study: St
     assert (records.is_taken("tiny"), records.is_taken("other")) == (True, False)
     assert (records.find_study("tiny"), records.find_study("other")) == (study, None)
     assert not study.finished
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     assert records.find_study("tiny") == replace(study, finished=True)
     studies.create(tracker.client, replace(tiny(), name="later"), "/x/tiny.yaml", "/x/later")
     assert [record.name for record in records.studies()] == ["later", "tiny"]
@@ -198,7 +198,7 @@ def test_what_still_runs_when_a_study_is_left_was_interrupted(
     for trial_id in ("0000", "0001"):
         start(tracker, study, trial_id)
     tracker.end_trial("0001", TrialStatus.FAILED)
-    studies.close(tracker.client, study, TrialStatus.INTERRUPTED)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.INTERRUPTED)
     states = [trial.state for trial in Records(tracker.client).trials(study)]
     assert states == [TrialStatus.INTERRUPTED, TrialStatus.FAILED]
     client = tracker.client.api
@@ -281,19 +281,18 @@ def test_a_run_says_whose_repeat_it_is_and_that_its_sample_was_given(
 def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     tracker: Tracker, study: StudyRecord
 ) -> None:
-    assert Records(tracker.client).end_of_search(study) is None
     studies.note_end_of_search(tracker.client, study, "its time is over")
-    studies.close(tracker.client, study, TrialStatus.COMPLETED)
+    tracker.client.api.log_metric(study.run_id, "hours", 2.5)
+    studies.close(tracker.client, Records(tracker.client).read(study), TrialStatus.COMPLETED)
     studies.note_published(tracker.client, study)
     records = Records(tracker.client)
-    assert records.end_of_search(study) == "its time is over"
     published = records.find_study("tiny")
-    assert published == replace(study, finished=True, is_published=True)
+    ended = replace(study, finished=True, end_of_search="its time is over", hours=2.5)
+    assert published == replace(ended, is_published=True)
     longer = tiny(search={"n_trials": 9})
-    extended = replace(study, config=longer, n_searches=1, finished=False)
+    extended = replace(study, config=longer, n_searches=1, hours=2.5)
     studies.extend(tracker.client, study, extended)
     assert records.find_study("tiny") == extended
-    assert records.end_of_search(study) is None
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
     assert "3 trials" not in note

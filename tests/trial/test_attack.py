@@ -9,7 +9,7 @@ from study.config.trial import EvaluationConfig, TrialConfig
 from study.trial.measured import attack
 from study.trial.measured.attack import BrokenProofError, attacked_accuracy, withstands
 from study.trial.training import Training
-from tests.trial.test_training import TINY
+from tests.support.trials import TINY
 
 
 class Linear(nn.Module):

@@ -1,6 +1,7 @@
 import copy
-from collections.abc import Iterator
+from collections.abc import Sequence
 from dataclasses import asdict, replace
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -8,48 +9,60 @@ import pytest
 import torch
 
 from models import IResNet, certified_radius, certify, project, read_network
-from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
-from study.metrics.reports import CONTROL, TrialStatus
+from study.metrics.reports import CONTROL
 from study.trial.data import tensors as data
-from study.trial.ladder import Projection
-from study.trial.ladder import projections as projections_of
-from study.trial.losses import last_layer, make_loss
+from study.trial.ladder import Projection, projections
 from study.trial.measured.evaluation import measure
-from study.trial.measured.network_files import Certified, save_network
-from study.trial.training import Training
+from study.trial.measured.network_files import save_network
+from study.trial.training import Training, make_loss
+from tests.support.networks import normalized_layers
+from tests.support.trials import TINY, trained
 from tests.trial.test_losses import CONFIG
-from tests.trial.test_training import TINY
 
 LADDER = (0.125, 0.064, 0.027)
+BRIEF = replace(TINY, ladder=LADDER, training=replace(TINY.training, max_epochs=1))
+# Dense potential blocks with a linear head, a ladder and a control.
+CERTIFYING = replace(
+    TINY,
+    model=replace(CONFIG.model, dense_blocks=2, dropout=0.1),
+    training=replace(TINY.training, max_epochs=1, optimizer="muon", loss="margin"),
+    evaluation=replace(CONFIG.evaluation, radius=0.1),
+    ladder=(0.2, 0.05),
+    control=True,
+)
 
 
-def projections(training: Training) -> Iterator[Projection]:
-    return projections_of(training, Certified.of(training.model))
+completed = cache(trained)
 
 
-def trained(**changes: object) -> Training:
-    brief = {"ladder": LADDER, "training": replace(TINY.training, max_epochs=1)}
-    config: TrialConfig = replace(TINY, **{**brief, **changes})
-    training = Training(config)
-    while training.status is TrialStatus.RUNNING:
-        training.run_to_report()
-    assert training.status is TrialStatus.COMPLETED
+def training_of(config: TrialConfig) -> Training:
+    """A completed training, shared by all configs that differ in settings of the ladder alone."""
+    training = copy.copy(completed(replace(config, ladder=(), fine_tune_steps=0, control=False)))
+    training.config = config
     return training
 
 
-@pytest.fixture(scope="module")
-def training() -> Training:
-    return trained()
+@cache
+def rungs_of(config: TrialConfig) -> tuple[Projection, ...]:
+    """Its ladder, which no test changes."""
+    training = training_of(config)
+    return tuple(projections(training, training.certified()))
+
+
+def bounds(rungs: Sequence[Projection]) -> list[float]:
+    return [rung.report.projected_to for rung in rungs]
+
+
+def state_of(model: IResNet) -> dict[str, torch.Tensor]:
+    return {name: value.clone() for name, value in model.state_dict().items()}
 
 
 @pytest.mark.parametrize("fine_tune_steps", [0, 3])
-def test_each_rung_is_certified_and_no_block_is_above_it(
-    fine_tune_steps: int,
-) -> None:
-    found = list(projections(trained(fine_tune_steps=fine_tune_steps)))
-    assert [projection.report.projected_to for projection in found] == list(LADDER)
+def test_each_rung_is_certified_and_no_block_is_above_it(fine_tune_steps: int) -> None:
+    found = rungs_of(replace(BRIEF, fine_tune_steps=fine_tune_steps))
+    assert bounds(found) == list(LADDER)
     for projection in found:
         certificate = certify(projection.network.model, "full")
         assert projection.network.certificate == certificate
@@ -58,17 +71,14 @@ def test_each_rung_is_certified_and_no_block_is_above_it(
         assert projection.report.fine_tune_steps == fine_tune_steps
 
 
-def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
-    training: Training, tmp_path: Path
-) -> None:
-    for index, projection in enumerate(projections(training)):
-        folder = tmp_path / str(index)
+def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(tmp_path: Path) -> None:
+    config, dataset = BRIEF, training_of(BRIEF).dataset
+    for projection in rungs_of(BRIEF):
+        folder = tmp_path / str(projection.report.projected_to)
         folder.mkdir()
-        network, config, dataset = projection.network, training.config, training.dataset
-        save_network(folder, network, projection.answers, config, dataset)
+        save_network(folder, projection.network, projection.answers, config, dataset)
         loaded = read_network(folder)
-        certificate = certify(loaded, "full")
-        again, answers = measure(loaded, dataset.val, config, certificate)
+        again, answers = measure(loaded, dataset.val, config, certify(loaded, "full"))
         report = projection.report
         kept = read_right((folder / VAL_RIGHT).read_bytes(), report.val_accuracy)
         assert kept == answers.right.tolist()
@@ -79,60 +89,48 @@ def test_what_is_reported_is_what_the_saved_network_is_bit_for_bit(
 
 
 def test_the_ladder_is_the_same_each_time_and_leaves_the_trial_as_it_was() -> None:
-    training = trained(fine_tune_steps=3, ladder=(0.064,))
-    before = {name: value.clone() for name, value in training.model.state_dict().items()}
+    training = training_of(replace(BRIEF, fine_tune_steps=3, ladder=(0.064,)))
+    network = training.certified()
+    before, global_state = state_of(training.model), torch.random.get_rng_state()
     first, second = (
-        [replace(projection.report, timestamp=0.0) for projection in projections(training)]
+        [replace(rung.report, timestamp=0.0) for rung in projections(training, network)]
         for _ in range(2)
     )
     assert first == second
+    assert torch.equal(torch.random.get_rng_state(), global_state)
     for name, value in training.model.state_dict().items():
         assert torch.equal(value, before[name]), name
 
 
-def test_a_rung_that_changes_no_block_is_left_out(training: Training) -> None:
-    largest = certify(training.model, "full").lipschitz_upper_bound
-    training = trained(ladder=(min(0.99, largest * 1.001), 0.125))
-    assert [projection.report.projected_to for projection in projections(training)] == [0.125]
-
-
-def certifying(**changes: object) -> Training:
-    """A training of dense potential blocks with a linear head, a ladder and a control."""
-    model = replace(CONFIG.model, dense_blocks=2, dropout=0.1)
-    recipe = replace(TINY.training, max_epochs=2, optimizer="muon", loss="margin")
-    given = {"model": model, "training": recipe, "ladder": (0.2, 0.05), "control": True}
-    return trained(**{**given, **changes})
+def test_a_rung_that_changes_no_block_is_left_out() -> None:
+    largest = training_of(BRIEF).certified().certificate.lipschitz_upper_bound
+    ladder = (min(0.99, largest * 1.001), 0.125)
+    assert bounds(rungs_of(replace(BRIEF, ladder=ladder))) == [0.125]
 
 
 def test_the_control_is_linear_and_its_classifier_is_fitted(tmp_path: Path) -> None:
     """The features are the images, so its certificate is that of the classifier alone; and it comes
     back from its files, which share the weights of the training's network."""
-    training = certifying()
-    *rungs, control = projections(training)
-    assert [rung.report.projected_to for rung in rungs] == [0.2, 0.05]
-    assert control.report.projected_to == CONTROL
-    model = control.network.model
+    training = training_of(CERTIFYING)
+    *rungs, control = rungs_of(CERTIFYING)
+    assert bounds(rungs) == [0.2, 0.05]
+    report, model = control.report, control.network.model
+    assert report.projected_to == CONTROL
     images = data.normalized(training.dataset.val.images[:50])
     assert torch.equal(model.features(images).flatten(1), images.flatten(1))
     certificate = control.network.certificate
     assert certificate.lipschitz_upper_bound < 1e-6
     assert certificate.inverse_lipschitz_upper_bound == pytest.approx(1)
-    assert control.report.reconstruction_error < 1e-6
-    assert control.report.val_accuracy > 0.5
-    assert control.report.certified_accuracy <= control.report.val_accuracy
-    save_network(
-        tmp_path,
-        control.network,
-        control.answers,
-        training.config,
-        training.dataset,
-        training.certified().model,
-    )
+    assert report.reconstruction_error < 1e-6
+    assert report.certified_accuracy is not None
+    assert report.certified_accuracy <= report.val_accuracy
+    assert report.val_accuracy > 0.5
+    own, (config, dataset) = training.certified(), (training.config, training.dataset)
+    save_network(tmp_path, control.network, control.answers, config, dataset, own.model)
     weights = tmp_path / "weights.safetensors"
     assert not weights.exists()
     (tmp_path / "base").mkdir()
-    own = training.certified()
-    save_network(tmp_path / "base", own, training.answers(), training.config, training.dataset)
+    save_network(tmp_path / "base", own, training.answers(), config, dataset)
     weights.write_bytes((tmp_path / "base" / "weights.safetensors").read_bytes())
     with torch.no_grad():
         assert torch.equal(read_network(tmp_path)(images), model(images))
@@ -141,11 +139,10 @@ def test_the_control_is_linear_and_its_classifier_is_fitted(tmp_path: Path) -> N
 def test_on_the_test_images_too_the_certified_ones_are_counted() -> None:
     """Of the training's network, each rung and the control: image by image, those whose own radius
     is above that of the study."""
-    evaluation = replace(CONFIG.evaluation, radius=0.1)
-    training = certifying(evaluation=evaluation)
-    test = training.dataset.test
+    training, rungs = training_of(CERTIFYING), rungs_of(CERTIFYING)
+    test, radius = training.dataset.test, CERTIFYING.radius
     counted = [(training.certified(), training.answers())]
-    counted += [(rung.network, rung.answers) for rung in projections(training)]
+    counted += [(rung.network, rung.answers) for rung in rungs]
     for network, answers in counted:
         radii = [
             certified_radius(network.model, images, labels, network.certificate)
@@ -153,41 +150,39 @@ def test_on_the_test_images_too_the_certified_ones_are_counted() -> None:
                 data.normalized(test.images).double().split(7), test.labels.split(7), strict=True
             )
         ]
-        n_certified = sum(int((part > 0.1).sum()) for part in radii)
+        n_certified = sum(int((part > radius).sum()) for part in radii)
         assert 0 < n_certified < len(test)
-        assert answers.test.certified_accuracy(0.1) == n_certified / len(test)
-    reports = [rung.report for rung in projections(training)]
-    assert [report.test_certified_accuracy for report in reports] == [
-        answers.test.certified_accuracy(0.1) for _, answers in counted[1:]
+        assert answers.test.certified_accuracy(radius) == n_certified / len(test)
+    assert [rung.report.test_certified_accuracy for rung in rungs] == [
+        answers.test.certified_accuracy(radius) for _, answers in counted[1:]
     ]
 
 
-def test_a_linear_head_is_fitted_anew_at_each_rung_and_the_training_stays() -> None:
+def test_a_linear_head_is_fitted_anew_at_each_rung() -> None:
     """With its loss, the classifier of a rung fits its features better than that of before."""
-    training = certifying()
-    before = {name: value.clone() for name, value in training.model.state_dict().items()}
-    found = {projection.report.projected_to: projection for projection in projections(training)}
-    for name, value in training.model.state_dict().items():
-        assert torch.equal(value, before[name]), name
-    last = found[0.05].network.model
-    unfitted = copy.deepcopy(last)
+    training = training_of(CERTIFYING)
+    fitted = next(r for r in rungs_of(CERTIFYING) if r.report.projected_to == 0.05).network.model
+    unfitted = copy.deepcopy(fitted)
     unfitted.classifier.load_state_dict(training.certified().model.classifier.state_dict())
-    split = training.dataset.train
-    losses = []
-    for model in (last, unfitted):
-        with torch.no_grad():
-            logits = model(data.normalized(split.images))
-            weight = last_layer(model).weight
-            losses.append(make_loss(training.config, 1.0)(weight, logits, split.labels).item())
+    split, loss = training.dataset.train, make_loss(CERTIFYING, 1.0)
+    with torch.no_grad():
+        losses = [
+            loss(
+                partial(model.head.slopes, model.classifier),
+                model(data.normalized(split.images)),
+                labels,
+            )
+            for model, labels in ((fitted, split.labels), (unfitted, split.labels))
+        ]
     assert losses[0] < losses[1]
 
 
 @pytest.mark.parametrize("loss", ["margin", "cross_entropy"])
 def test_project_with_labels_gives_the_network_of_a_rung(loss: Any) -> None:
     """The call in models/README.md does what the ladder does, with the settings of the training."""
-    recipe = replace(TINY.training, max_epochs=1, optimizer="muon", loss=loss, margin=0.4)
-    training = certifying(training=recipe, control=False, ladder=(0.05,))
-    (rung,) = projections(training)
+    recipe = replace(CERTIFYING.training, loss=loss, margin=0.4)
+    config = replace(CERTIFYING, training=recipe, control=False, ladder=(0.05,))
+    (rung,), training = rungs_of(config), training_of(config)
     model, split = copy.deepcopy(training.certified().model), training.dataset.train
     certificate = project(
         model,
@@ -204,45 +199,27 @@ def test_project_with_labels_gives_the_network_of_a_rung(loss: Any) -> None:
 
 
 def test_batch_norm_in_the_blocks_has_no_ladder_and_a_plain_network_has_one() -> None:
-    model = replace(TINY.model, norm="batch")
-    assert list(projections(trained(model=model))) == []
-    model = replace(TINY.model, norm="none")
-    assert len(list(projections(trained(model=model)))) == len(LADDER)
-
-
-def test_fine_tuning_moves_the_network_and_draws_nothing_from_the_global_state(
-    training: Training,
-) -> None:
-    model = copy.deepcopy(training.model)
-    before = [p.detach().clone() for p in model.classifier.parameters()]
-    state = torch.random.get_rng_state()
-    training.fine_tune(model, 2, seed=5)
-    assert torch.equal(torch.random.get_rng_state(), state)
-    after = list(model.classifier.parameters())
-    assert any(not torch.equal(a, b) for a, b in zip(after, before, strict=True))
+    for norm, n_rungs in (("batch", 0), ("none", 1)):
+        config = replace(BRIEF, ladder=(0.064,), model=replace(TINY.model, norm=norm))  # type: ignore[arg-type]
+        assert len(rungs_of(config)) == n_rungs
 
 
 def test_fine_tuning_starts_at_the_projected_network_with_weights_of_their_former_size(
-    training: Training, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """A step of Muon has one size: of a weight that was made small it would leave nothing."""
     started: list[IResNet] = []
-
-    def noted(self: Training, model: IResNet, n_steps: int, seed: int) -> None:
-        started.append(copy.deepcopy(model))
-
-    monkeypatch.setattr(Training, "fine_tune", noted)
-    training = trained(fine_tune_steps=1, ladder=(0.001,))
-    assert len(list(projections(training))) == 1
-    projected = copy.deepcopy(training.model)
+    monkeypatch.setattr(
+        Training, "fine_tune", lambda _, model, *args, **kw: started.append(copy.deepcopy(model))
+    )
+    config = replace(BRIEF, fine_tune_steps=1, ladder=(0.001,))
+    assert len(rungs_of(config)) == 1
+    model = training_of(config).model
+    projected = copy.deepcopy(model)
     project(projected, lipschitz=0.001)
     scaled = 0
     for layer, before, lowered in zip(
-        *(
-            [m for m in model.modules() if isinstance(m, SpectralNormConv2d)]
-            for model in (started[0], training.model, projected)
-        ),
-        strict=True,
+        *map(normalized_layers, (started[0], model, projected)), strict=True
     ):
         assert torch.allclose(layer.weight.norm(), before.weight.norm())
         assert layer.coeff == lowered.coeff
@@ -254,16 +231,17 @@ def test_fine_tuning_starts_at_the_projected_network_with_weights_of_their_forme
 
 
 def test_fine_tuning_that_diverges_leaves_its_rung_out_and_no_other(
-    training: Training, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     tuned = Training.fine_tune
 
     def diverging(self: Training, model: IResNet, n_steps: int, seed: int) -> None:
+        before = copy.deepcopy(model.state_dict())
         tuned(self, model, n_steps, seed)
+        assert any(not torch.equal(v, before[name]) for name, v in model.state_dict().items())
         if seed % 10 == 1:  # the second rung
             with torch.no_grad():
                 next(model.body.parameters()).fill_(float("nan"))
 
     monkeypatch.setattr(Training, "fine_tune", diverging)
-    found = list(projections(trained(fine_tune_steps=2)))
-    assert [projection.report.projected_to for projection in found] == [LADDER[0], LADDER[2]]
+    assert bounds(rungs_of(replace(BRIEF, fine_tune_steps=2))) == [LADDER[0], LADDER[2]]

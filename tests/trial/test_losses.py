@@ -1,23 +1,20 @@
 import math
 from dataclasses import replace
+from functools import partial
+from typing import Any
 
 import pytest
 import torch
 from torch import nn
 
-from models import IResNet, certify
+from models import IResNet, certify, fit_to_labels, last_layer
 from models.heads.radius_loss import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
-from study.metrics.reports import TrialStatus
-from study.trial.data.tensors import Split
-from study.trial.losses import (
-    fit_head,
-    last_layer,
-    make_loss,
-    target_lipschitz,
-)
-from study.trial.training import Training
+from study.trial.data.tensors import normalized
+from study.trial.training import make_loss, target_lipschitz
+from tests.support.networks import enlarge
+from tests.support.trials import trained
 
 CONFIG = TrialConfig(
     data=DataConfig(max_train=300, shift=0),
@@ -45,9 +42,7 @@ def test_the_margin_loss_is_the_formula() -> None:
         for row in of_pairs.tolist()
     ]
     assert margin_loss(of_pairs, margin, t).item() == pytest.approx(sum(each) / 5)
-
-
-def test_with_a_small_temperature_it_is_the_mean_shortfall() -> None:
+    # With a small temperature it is the mean shortfall of the smallest radius.
     of_pairs = torch.tensor([[math.inf, 0.1, 0.4], [0.9, math.inf, 0.8]])
     assert margin_loss(of_pairs, 0.5, 1e-3).item() == pytest.approx(0.4 / 2, abs=2e-3)
 
@@ -79,70 +74,61 @@ def test_classes_with_equal_rows_have_gradients() -> None:
     assert weight.grad.isfinite().all()
 
 
-def test_the_features_are_as_steep_as_their_targets_allow() -> None:
-    """Of layers that meet their targets, what is proven is that, or less."""
-    for changes in (
-        {"blocks": (1, 1), "dense_blocks": 0, "bottleneck": 1, "channel_multiplier": 4},
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"blocks": (1, 1), "bottleneck": 1, "channel_multiplier": 4},
         {"blocks": (1,), "block": "potential", "dense_blocks": 2},
         {"blocks": (1,), "block": "potential", "dense_blocks": 1, "coeff": 1.5},
-    ):
-        model = IResNet((1, 4, 4), 3, **{**_arguments(), **changes})
-        with torch.no_grad():
-            for name, parameter in model.body.named_parameters():
-                parameter.mul_(20 if name.endswith("weight") else 1)
+    ],
+)
+def test_the_features_are_at_most_as_steep_as_their_targets(changes: dict[str, Any]) -> None:
+    """What is proven of layers that meet their targets."""
+    rest = {"head": "lipschitz", "dropout": 0.0, "channel_multiplier": 1}
+    model = IResNet((1, 4, 4), 3, **{**rest, **changes})
+    enlarge(model, 20)
+    for _ in range(60):
         model.update_spectral_norm()
-        for _ in range(60):
-            model.update_spectral_norm()
-        proven = certify(model.eval()).features_lipschitz_upper_bound
-        assert proven <= target_lipschitz(model) * (1 + 1e-4)
+    proven = certify(model.eval()).features_lipschitz_upper_bound
+    assert proven <= target_lipschitz(model) * (1 + 1e-4)
+
+
+def test_without_targets_no_slope_is_known() -> None:
     assert target_lipschitz(IResNet((1, 4, 4), 3, (1,), norm="none")) == math.inf
-
-
-def _arguments() -> dict[str, object]:
-    model = CONFIG.model
-    return {"head": model.head, "coeff": 0.9, "dropout": 0.0, "channel_multiplier": 1}
 
 
 def test_a_head_is_fitted_to_a_body_that_stays() -> None:
     """From another start, the loss comes down to nearly what a second fit gives."""
-    training = Training(CONFIG)
-    while training.status is TrialStatus.RUNNING:
-        training.run_to_report()
+    training = trained(CONFIG)
     model, split = training.model.eval(), training.dataset.train
     body = {name: value.clone() for name, value in model.body.state_dict().items()}
+    images, of_trial = normalized(split.images), make_loss(CONFIG, 1.0)
+    head = last_layer(model.classifier)
 
     def loss() -> float:
         with torch.no_grad():
-            logits = model(_normalized(split))
-            return make_loss(CONFIG, 1.0)(last_layer(model).weight, logits, split.labels).item()
+            slopes = partial(model.head.slopes, model.classifier)
+            return of_trial(slopes, model(images), split.labels).item()
 
-    trained = loss()
+    before = loss()
     torch.manual_seed(1)
-    last_layer(model).reset_parameters()
+    head.reset_parameters()
     spoiled = loss()
-    fit_head(model, split, CONFIG, 1.0, seed=0)
+    fit_to_labels(model, [images], split.labels, of_trial, seed=0)
     fitted = loss()
-    fit_head(model, split, CONFIG, 1.0, seed=1)
-    assert fitted < trained < spoiled
+    fit_to_labels(model, [images], split.labels, of_trial, seed=1)
+    assert fitted < before < spoiled
     assert loss() == pytest.approx(fitted, rel=0.05)
     assert all(torch.equal(value, body[name]) for name, value in model.body.state_dict().items())
 
 
-def _normalized(split: Split) -> torch.Tensor:
-    return split.images.float() / 255 - 0.5
-
-
-def test_a_larger_margin_gives_larger_radii_and_less_accuracy_on_training_images() -> None:
-    medians = []
+def test_a_larger_margin_gives_larger_radii() -> None:
     longer = replace(CONFIG.training, max_epochs=10, other_lr=0.12)
-    for margin in (0.05, 1.0):
-        training = Training(replace(CONFIG, training=replace(longer, margin=margin)))
-        while training.status is TrialStatus.RUNNING:
-            training.run_to_report()
-        answers = training.answers().val
-        assert answers.radii is not None
-        medians.append(answers.radii.median().item())
-    assert medians[0] < medians[1]
+    small, large = (
+        trained(replace(CONFIG, training=replace(longer, margin=margin))).answers().val.radii
+        for margin in (0.05, 1.0)
+    )
+    assert small.median() < large.median()
 
 
 @pytest.mark.parametrize("changes", [{"head": "batch_norm"}, {"norm": "none"}])

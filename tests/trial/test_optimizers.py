@@ -15,11 +15,6 @@ from study.trial.optimizers import Muon, Sgd, make_optimizer
 from study.trial.orthogonalization import orthogonalized
 
 LR_FACTORS = (1.0, 0.3, 2.0, 0.1)
-SETTINGS = [
-    TrainingConfig(momentum=0.9, nesterov=True, weight_decay=5e-4),
-    TrainingConfig(momentum=0.9, nesterov=False, weight_decay=0.0),
-    TrainingConfig(momentum=0.0, nesterov=False, weight_decay=1e-2),
-]
 
 
 def network() -> IResNet:
@@ -32,17 +27,20 @@ def backward(model: IResNet, step: int) -> None:
     model(images).square().mean().backward()
 
 
-@pytest.mark.parametrize("settings", SETTINGS)
-def test_the_steps_are_those_of_torch(settings: TrainingConfig) -> None:
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"momentum": 0.9, "nesterov": True, "weight_decay": 5e-4},
+        {"momentum": 0.9, "nesterov": False, "weight_decay": 0.0},
+        {"momentum": 0.0, "nesterov": False, "weight_decay": 1e-2},
+    ],
+)
+def test_the_steps_are_those_of_torch(given: dict[str, Any]) -> None:
+    settings = TrainingConfig(**given)
     ours = network()
     theirs = copy.deepcopy(ours)
     optimizer = Sgd(ours, settings)
-    reference = torch.optim.SGD(
-        theirs.parameters(),
-        momentum=settings.momentum,
-        nesterov=settings.nesterov,
-        weight_decay=settings.weight_decay,
-    )
+    reference = torch.optim.SGD(theirs.parameters(), **given)
     for step, factor in enumerate(LR_FACTORS):
         optimizer.lr_factor = factor
         reference.param_groups[0]["lr"] = settings.lr * factor

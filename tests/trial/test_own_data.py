@@ -1,5 +1,4 @@
-"""Data sets of the user's own."""
-
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -41,7 +40,7 @@ def test_a_map_style_data_set_of_pictures_is_read(monkeypatch: pytest.MonkeyPatc
     assert torch.equal(bright.long(), data.train.labels)
     monkeypatch.setattr(own_code, "pictures", lambda root: own_code.Pictures(40))
     own = own_data.read(PICTURES, "")
-    assert own[1] is None
+    assert own.test_images is None
 
 
 def test_the_root_and_the_settings_reach_the_data(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,11 +66,7 @@ def test_floats_are_shifted_with_the_same_ink_as_bytes() -> None:
     torch.testing.assert_close(of_floats, shift(images, drawn).float() / 255)
 
 
-GOOD: dict[str, Any] = {
-    "images": np.zeros((20, 1, 4, 4)),
-    "labels": np.arange(20) % 2,
-    "n_classes": 2,
-}
+GOOD = Dataset(np.zeros((20, 1, 4, 4)), np.arange(20) % 2, 2)
 
 
 def _with(array: Any, at: tuple[int, ...], value: float) -> Any:
@@ -80,20 +75,25 @@ def _with(array: Any, at: tuple[int, ...], value: float) -> Any:
     return changed
 
 
+IS_NONE = (
+    "must give a study.Dataset, a map-style data set of images with labels, or a pair.*but raises "
+)
+
+
 @pytest.mark.parametrize(
-    ("changes", "message"),
+    ("given", "message"),
     [
         ({"images": np.zeros((20, 4, 4))}, r"must be \(N, C, H, W\), .* but are \(20, 4, 4\)"),
         ({"images": np.zeros((0, 1, 4, 4))}, "images must be"),
-        ({"images": "text"}, "must give a study.Dataset.*but raises TypeError"),
+        ({"images": "text"}, f"{IS_NONE}TypeError"),
         ({"images": np.zeros((20, 1, 4, 4), dtype=np.int64)}, "uint8 or of a floating-point type"),
-        ({"images": _with(GOOD["images"], (7, 0, 1, 1), np.nan)}, "image 7 are nan to nan"),
-        ({"images": _with(GOOD["images"], (3, 0, 0, 0), 2.5)}, r"0 to 1, .* image 3 are 0 to 2\.5"),
+        ({"images": _with(GOOD.images, (7, 0, 1, 1), np.nan)}, "image 7 are nan to nan"),
+        ({"images": _with(GOOD.images, (3, 0, 0, 0), 2.5)}, r"0 to 1, .* image 3 are 0 to 2\.5"),
         ({"pixel_range": (1.0, 1.0)}, "pixel_range must be the least and the largest"),
         ({"labels": np.arange(20) / 2}, r"labels of images must be \(20,\), whole numbers, but"),
         ({"labels": np.arange(19) % 2}, r"labels of images must be \(20,\), whole .* \(19,\)"),
         ({"labels": np.arange(20) % 3}, "from 0 to 1, but those of image 2 are 2 to 2"),
-        ({"labels": _with(GOOD["labels"], (4,), -1)}, "those of image 4 are -1 to -1"),
+        ({"labels": _with(GOOD.labels, (4,), -1)}, "those of image 4 are -1 to -1"),
         ({"n_classes": 1}, "n_classes must be a whole number >= 2, but is 1"),
         ({"n_classes": 2.0}, "n_classes must be a whole number"),
         ({"test_images": np.zeros((2, 1, 4, 4))}, "must be given together"),
@@ -101,37 +101,24 @@ def _with(array: Any, at: tuple[int, ...], value: float) -> Any:
             {"test_images": np.zeros((2, 1, 5, 4)), "test_labels": np.zeros(2, dtype=np.int64)},
             r"test_images must be like images, \(\(1, 4, 4\), torch.float32\), but are",
         ),
+        (3, f"{IS_NONE}TypeError"),
+        ((own_code.Pictures(4),) * 3, f"{IS_NONE}ValueError: too many values"),
+        (own_code.Pictures(0), f"{IS_NONE}ValueError: not enough values"),
+        (own_code.Pictures(4, "text"), f"{IS_NONE}ValueError"),
+        (own_code.Pictures(4, (np.zeros(3), 0)), f"{IS_NONE}RuntimeError"),
+        (own_code.Pictures(4, (np.zeros((2, 2)), 0.5)), f"{IS_NONE}RuntimeError"),
+        (own_code.Pictures(4, (np.zeros((4, 4, 3), np.uint8), 0.5)), f"{IS_NONE}TypeError"),
     ],
 )  # fmt: skip
-def test_data_that_breaks_a_rule_is_refused_in_a_line(
-    changes: dict[str, Any], message: str, monkeypatch: pytest.MonkeyPatch
+def test_what_breaks_a_rule_is_refused_in_a_line(
+    given: object, message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(own_code, "digits", lambda root: Dataset(**{**GOOD, **changes}))
+    """Changes of a good data set, or something else in its place."""
+    data = replace(GOOD, **given) if isinstance(given, dict) else given
+    monkeypatch.setattr(own_code, "digits", lambda root: data)
     with pytest.raises((ConfigError, OwnCodeError), match=message) as error:
         own_data.read(DIGITS, "")
     assert error.value.key == "data.name"
-    assert "\n" not in str(error.value)
-
-
-@pytest.mark.parametrize(
-    ("given", "reason"),
-    [
-        (3, "TypeError"),
-        ((own_code.Pictures(4),) * 3, "ValueError: too many values"),
-        (own_code.Pictures(0), "ValueError: not enough values"),
-        (own_code.Pictures(4, "text"), "ValueError"),
-        (own_code.Pictures(4, (np.zeros(3), 0)), "RuntimeError"),
-        (own_code.Pictures(4, (np.zeros((2, 2)), 0.5)), "RuntimeError"),
-        (own_code.Pictures(4, (np.zeros((4, 4, 3), dtype=np.uint8), 0.5)), "TypeError"),
-    ],
-)
-def test_what_is_no_data_set_is_refused_in_a_line(
-    given: object, reason: str, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(own_code, "digits", lambda root: given)
-    rule = "must give a study.Dataset, a map-style data set of images with labels, or a pair"
-    with pytest.raises(OwnCodeError, match=f"{rule}.*but raises {reason}") as error:
-        own_data.read(DIGITS, "")
     assert "\n" not in str(error.value)
 
 

@@ -7,7 +7,7 @@ from study.trial import rehearsal
 from study.trial.measured.network_files import Certified
 from study.trial.rehearsal import measured
 from study.trial.training import Training
-from tests.trial.test_training import TINY
+from tests.support.trials import TINY
 
 
 def test_a_trial_is_rehearsed_without_training_it() -> None:

@@ -1,7 +1,9 @@
 """Data at an address: fetched once, fetched again when it changes, and missed in one line."""
 
+import io
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import boto3
 import numpy as np
@@ -21,14 +23,14 @@ ROOT = "s3://a-bucket/images"
 
 
 @pytest.fixture
-def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
+def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[Any]:
     """A client of a store on this machine, in which there is a folder of images."""
     server = ThreadedMotoServer("127.0.0.1", port=0)
     server.start()
     host, port = server.get_host_and_port()
     monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://{host}:{port}")
-    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
-        monkeypatch.setenv(name, "testing")
+    for name in ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(f"AWS_{name}", "testing")
     monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
     monkeypatch.setattr(remote_root, "_CACHE", tmp_path / "cache")
     client = boto3.client("s3")
@@ -42,19 +44,14 @@ def store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[object]:
     server.stop()
 
 
-def _put(client: object, key: str, level: int) -> None:
-    path = Path("picture.png")
-    Image.fromarray(np.full((4, 4, 3), level, dtype=np.uint8)).save(path)
-    client.put_object(Bucket="a-bucket", Key=key, Body=path.read_bytes())  # type: ignore[attr-defined]
-
-
-@pytest.fixture(autouse=True)
-def _in_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def _put(client: Any, key: str, level: int) -> None:
+    picture = io.BytesIO()
+    Image.fromarray(np.full((4, 4, 3), level, dtype=np.uint8)).save(picture, "PNG")
+    client.put_object(Bucket="a-bucket", Key=key, Body=picture.getvalue())
 
 
 def test_a_folder_of_images_is_fetched_once_and_again_when_it_changes(
-    store: object, tmp_path: Path
+    store: Any, tmp_path: Path
 ) -> None:
     config = DataConfig("image_folder", root=ROOT, size=4, val_fraction=0.2)
     data = sources.load(config)
@@ -76,7 +73,7 @@ def test_a_folder_of_images_is_fetched_once_and_again_when_it_changes(
     assert bool((images == 201).any())
 
 
-def test_what_is_not_there_is_said_in_a_line(store: object) -> None:
+def test_what_is_not_there_is_said_in_a_line(store: Any) -> None:
     for root, message in (
         ("s3://no-bucket/images", "must be readable from every node, but s3://no-bucket/images"),
         ("s3://a-bucket/nothing", "there must be files at it, but there are none"),

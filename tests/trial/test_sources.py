@@ -2,7 +2,9 @@ import re
 import resource
 import struct
 import zlib
+from collections.abc import Mapping
 from dataclasses import replace
+from itertools import product
 from pathlib import Path
 from urllib.error import URLError
 
@@ -19,6 +21,9 @@ from study.errors import ConfigError, DataNotFoundError
 from study.trial.data import sources
 from study.trial.data import tensors as data
 from study.trial.data.tensors import Augmentation, Split
+
+# The classes of a folder of images -> the red of their images.
+COLORS = {"cat": 10, "dog": 200}
 
 
 def key(image: torch.Tensor) -> bytes:
@@ -66,33 +71,29 @@ def augmented(augmentation: Augmentation, images: torch.Tensor) -> torch.Tensor:
     return augmentation(images, augmentation.draw(len(images), generator, images.device))
 
 
-def test_shifts_are_those_of_a_loop_and_reach_every_offset() -> None:
+def test_shifts_are_windows_of_a_wider_image_and_reach_every_offset() -> None:
     images = torch.randint(1, 128, (400, 2, 5, 4), dtype=torch.uint8)
-    shifted = augmented(Augmentation(shift=1, flip=False, fill=128), images)
+    wider = torch.full((400, 2, 7, 6), 128, dtype=torch.uint8)
+    wider[:, :, 1:6, 1:5] = images
     seen = set()
-    for before, after in zip(images, shifted, strict=True):
-        matches = []
-        for dy in (-1, 0, 1):
-            for dx in (-1, 0, 1):
-                moved = torch.full_like(before, 128)
-                for y in range(5):
-                    for x in range(4):
-                        if 0 <= y + dy < 5 and 0 <= x + dx < 4:
-                            moved[:, y, x] = before[:, y + dy, x + dx]
-                if torch.equal(moved, after):
-                    matches.append((dy, dx))
-        assert len(matches) == 1
-        seen.update(matches)
+    for around, after in zip(
+        wider, augmented(Augmentation(shift=1, flip=False, fill=128), images), strict=True
+    ):
+        (offset,) = (
+            (y, x)
+            for y, x in product(range(3), repeat=2)
+            if torch.equal(around[:, y : y + 5, x : x + 4], after)
+        )
+        seen.add(offset)
     assert len(seen) == 9
 
 
 def test_flips_mirror_about_half_of_the_images() -> None:
     images = torch.randint(0, 256, (400, 1, 3, 3), dtype=torch.uint8)
     out = augmented(Augmentation(shift=0, flip=True, fill=0), images)
-    flipped = [torch.equal(o, i.flip(-1)) for o, i in zip(out, images, strict=True)]
-    same = [torch.equal(o, i) for o, i in zip(out, images, strict=True)]
-    assert all(f or s for f, s in zip(flipped, same, strict=True))
-    assert 150 < sum(flipped) < 250
+    flipped, same = ((out == i).flatten(1).all(dim=1) for i in (images.flip(-1), images))
+    assert (flipped | same).all()
+    assert 150 < int(flipped.sum()) < 250
 
 
 @pytest.mark.parametrize(("n", "batch_size"), [(10, 3), (128, 128), (129, 128), (5, 8)])
@@ -129,7 +130,7 @@ def write_mnist(raw: Path) -> np.ndarray:
 )
 def test_torchvision_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
     expected = write_mnist(tmp_path / folder / "raw")
-    config = DataConfig(name=name, root=str(tmp_path))  # type: ignore[arg-type]
+    config = DataConfig(name=name, root=str(tmp_path))
     dataset = sources.load(config)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (27, 3, 10)
     assert dataset.test.images.squeeze(1).tolist() == expected.tolist()
@@ -138,7 +139,7 @@ def test_torchvision_files_are_read(name: str, folder: str, tmp_path: Path) -> N
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "image_folder"])
 def test_missing_data_is_said_with_place_and_remedy(name: str, tmp_path: Path) -> None:
-    config = DataConfig(name=name, root=str(tmp_path))  # type: ignore[arg-type]
+    config = DataConfig(name=name, root=str(tmp_path))
     for read in (sources.load, sources.describe):
         with pytest.raises(DataNotFoundError) as caught:
             read(config)
@@ -148,29 +149,34 @@ def test_missing_data_is_said_with_place_and_remedy(name: str, tmp_path: Path) -
         assert "\n" not in message
 
 
-def write_images(folder: Path, colors: dict[str, int], n: int) -> None:
+def write_images(folder: Path, n: int, colors: Mapping[str, int] = COLORS) -> DataConfig:
+    """n images of 20 x 30 pixels for each class; returns the config of the folder above."""
     for label, color in colors.items():
         (folder / label).mkdir(parents=True)
         for index in range(n):
             Image.new("RGB", (20, 30), (color, index, 0)).save(folder / label / f"{index}.png")
+    return DataConfig(name="image_folder", root=str(folder.parent), size=8)
 
 
-def test_a_download_that_fails_leaves_nothing_new(
+def test_one_of_many_downloads_and_if_it_fails_leaves_nothing_new(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    raw = tmp_path / "images" / "data" / "MNIST" / "raw"
+    root = tmp_path / "images" / "data"
+    lock, raw = root / ".mnist.lock", root / "MNIST" / "raw"
 
     def refused(root: str, train: bool, download: bool) -> None:
         assert download
+        with pytest.raises(Timeout):
+            FileLock(lock).acquire(timeout=0)
         raw.mkdir(parents=True, exist_ok=True)
         raise URLError("no network")
 
     monkeypatch.setattr(datasets, "MNIST", refused)
-    root = tmp_path / "images" / "data"
     config = DataConfig(name="mnist", root=str(root), download=True)
     with pytest.raises(DataNotFoundError, match=r"but the download failed: .*no network"):
         sources.load(config)
-    assert list(root.iterdir()) == [root / ".mnist.lock"]
+    with FileLock(lock, timeout=0):
+        assert list(root.iterdir()) == [lock]
     raw.mkdir(parents=True)
     (raw / "half").write_text("")
     with pytest.raises(DataNotFoundError):
@@ -178,28 +184,15 @@ def test_a_download_that_fails_leaves_nothing_new(
     assert (raw / "half").exists()
 
 
-def test_of_many_at_a_time_one_fetches(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fetch(root: str, train: bool, download: bool) -> None:
-        with pytest.raises(Timeout):
-            FileLock(tmp_path / "data" / ".mnist.lock").acquire(timeout=0)
-        raise URLError("no network")
-
-    monkeypatch.setattr(datasets, "MNIST", fetch)
-    with pytest.raises(DataNotFoundError):
-        sources.load(DataConfig("mnist", str(tmp_path / "data"), download=True))
-    FileLock(tmp_path / "data" / ".mnist.lock").acquire(timeout=0)
-
-
 def test_an_image_folder_is_resized_and_keeps_its_classes(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
-    config = DataConfig(name="image_folder", root=str(tmp_path), size=16)
+    config = write_images(tmp_path / "train", 10)
     dataset = sources.load(config)
-    assert dataset.in_shape == (3, 16, 16)
+    assert dataset.in_shape == (3, 8, 8)
     assert dataset.n_classes == 2
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (14, 2, 4)
     for split in (dataset.train, dataset.val, dataset.test):
         assert torch.equal(split.images[:, 0, 0, 0] == 200, split.labels == 1)
-    assert sources.describe(config) == ((3, 16, 16), 2)
+    assert sources.describe(config) == ((3, 8, 8), 2)
 
 
 def test_images_that_memory_has_no_room_for_are_refused() -> None:
@@ -216,8 +209,7 @@ def test_images_that_memory_has_no_room_for_are_refused() -> None:
 
 def test_an_image_folder_without_a_size_keeps_its_images_as_they_are(tmp_path: Path) -> None:
     """Every pixel that was written is there, in the shape in which it was written."""
-    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
-    config = DataConfig(name="image_folder", root=str(tmp_path), size=0)
+    config = replace(write_images(tmp_path / "train", 10), size=0)
     dataset = sources.load(config)
     assert dataset.in_shape == (3, 30, 20)
     assert sources.describe(config) == ((3, 30, 20), 2)
@@ -231,22 +223,19 @@ def test_an_image_folder_without_a_size_keeps_its_images_as_they_are(tmp_path: P
 @pytest.mark.parametrize("part", ["train", "test"])
 def test_images_of_several_sizes_need_a_size(part: str, tmp_path: Path) -> None:
     for each in ("train", "test"):
-        write_images(tmp_path / each, {"cat": 10, "dog": 200}, 5)
+        config = write_images(tmp_path / each, 5)
     Image.new("RGB", (21, 30)).save(tmp_path / part / "dog" / "3.png")
-    config = DataConfig(name="image_folder", root=str(tmp_path), size=0)
     rule = r"^data\.size: must be a number unless .* 20 x 30 pixels, and {} 21 x 30$"
     with pytest.raises(ConfigError, match=rule.format(tmp_path / part / "dog" / "3.png")):
-        sources.load(config)
-    assert sources.load(replace(config, size=8)).in_shape == (3, 8, 8)
+        sources.load(replace(config, size=0))
+    assert sources.load(config).in_shape == (3, 8, 8)
 
 
 def test_an_image_folder_with_a_test_set_uses_it(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 10)
-    write_images(tmp_path / "test", {"cat": 10, "dog": 200}, 3)
-    config = DataConfig(name="image_folder", root=str(tmp_path), size=8)
+    write_images(tmp_path / "train", 10)
+    config = write_images(tmp_path / "test", 3)
     assert len(sources.load(config).test) == 6
-    (tmp_path / "test" / "bird").mkdir()
-    (tmp_path / "test" / "bird" / "0.png").write_bytes((tmp_path / "test/cat/0.png").read_bytes())
+    (tmp_path / "test" / "cat").rename(tmp_path / "test" / "bird")
     with pytest.raises(ConfigError, match="train and test must have the same classes"):
         sources.load(replace(config, split_seed=9))
 
@@ -271,10 +260,10 @@ def head_of_png(side: int) -> bytes:
     ids=["text", "empty", "truncated", "huge"],
 )
 def test_an_image_that_cannot_be_read_is_named(content: bytes, reason: str, tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"cat": 10, "dog": 200}, 3)
+    config = write_images(tmp_path / "train", 3)
     (tmp_path / "train" / "dog" / "1.png").write_bytes(content)
     with pytest.raises(ConfigError) as caught:
-        sources.load(DataConfig(name="image_folder", root=str(tmp_path)))
+        sources.load(config)
     image = f"{tmp_path}/train/dog/1.png"
     rule = rf"every image must be readable, but {image} is not: [^\n]*{reason}[^\n]*$"
     assert re.search(rule, str(caught.value))
@@ -301,9 +290,9 @@ def test_a_file_that_is_missing_is_no_data_set_that_is_not_there(tmp_path: Path)
 
 
 def test_one_class_is_none_to_tell_apart(tmp_path: Path) -> None:
-    write_images(tmp_path / "train", {"cat": 10}, 10)
+    config = write_images(tmp_path / "train", 10, {"cat": 10})
     with pytest.raises(ConfigError, match=r"there must be two classes or more.*but got \['cat'\]"):
-        sources.describe(DataConfig(name="image_folder", root=str(tmp_path)))
+        sources.describe(config)
 
 
 def test_a_split_that_leaves_nothing_is_an_error() -> None:

@@ -18,16 +18,12 @@ class Clocks:
 
     cpu, wall = 50.0, 7.0
 
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(time, "process_time", lambda: self.cpu)
+        monkeypatch.setattr(time, "perf_counter", lambda: self.wall)
+
     def spend(self, cpu: float, wall: float) -> None:
         self.cpu, self.wall = self.cpu + cpu, self.wall + wall
-
-
-@pytest.fixture
-def clocks(monkeypatch: pytest.MonkeyPatch) -> Clocks:
-    clocks = Clocks()
-    monkeypatch.setattr(time, "process_time", lambda: clocks.cpu)
-    monkeypatch.setattr(time, "perf_counter", lambda: clocks.wall)
-    return clocks
 
 
 def hours(spent: TimeSpent) -> tuple[float | None, float | None]:
@@ -36,22 +32,20 @@ def hours(spent: TimeSpent) -> tuple[float | None, float | None]:
     return report.cpu_hours, report.gpu_hours
 
 
-def test_hours_add_up_from_the_beginning(clocks: Clocks) -> None:
+def test_hours_add_up_and_a_restored_trial_goes_on_from_its_last_report(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    clocks = Clocks(monkeypatch)
     on_gpu = TimeSpent(CUDA, ResourcesConfig(gpus=0.25))
     on_cpu = TimeSpent(CPU, ResourcesConfig(cpus=4))
     clocks.spend(cpu=7200, wall=3600)
     assert (hours(on_gpu), hours(on_cpu)) == ((2.0, 0.25), (2.0, None))
     clocks.spend(cpu=1800, wall=7200)
     assert hours(on_gpu) == (2.5, 0.75)
-
-
-def test_a_restored_trial_goes_on_from_its_last_report(clocks: Clocks) -> None:
-    spent = TimeSpent(CUDA, ResourcesConfig(gpus=1))
-    clocks.spend(cpu=360, wall=720)
-    spent.go_on_from(replace(epoch_report(1), cpu_hours=1.0, gpu_hours=2.0))
-    assert hours(spent) == pytest.approx((1.1, 2.2))
-    spent.go_on_from(epoch_report(1))  # an earlier version reported no hours
-    assert hours(spent) == (None, None)
+    on_gpu.go_on_from(replace(epoch_report(1), cpu_hours=1.0, gpu_hours=2.0))
+    assert hours(on_gpu) == (3.5, 2.75)
+    on_cpu.go_on_from(replace(epoch_report(1), cpu_hours=1.0))
+    assert hours(on_cpu) == (3.5, None)
 
 
 def test_the_cpu_time_is_that_of_this_process_and_all_its_threads() -> None:

@@ -18,7 +18,7 @@ from study.config.trial import (
     TrialConfig,
 )
 from study.errors import ConfigError
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus
 from study.trial.check import check
 from study.trial.data import sources
 from study.trial.data import tensors as data
@@ -28,48 +28,47 @@ from study.trial.measured.network_files import Certified
 from study.trial.optimizers import fine_tune_lr_factor, lr_factor
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
-from tests.support.trials import save_outcome, train
+from tests.support.trials import TINY, epoch_of, failure_of, save_outcome, train, trained
 
-TINY = TrialConfig(
-    seed=3,
-    data=DataConfig(val_fraction=0.2, shift=1),
-    model=ModelConfig(blocks=(1, 1), channel_multiplier=4, dropout=0.2),
-    training=TrainingConfig(max_epochs=3, batch_size=128, lr=0.1),
-    # Within a large radius every attack succeeds at once.
-    evaluation=EvaluationConfig(n_inverse_samples=32, radius=4.0),
-    objectives=("val_accuracy", "lipschitz_upper_bound", "inverse_steps"),
-)
+BRIEF = replace(TINY, training=replace(TINY.training, max_epochs=1))
 
 
-def untimed(reports: list[Any]) -> list[dict[str, Any]]:
-    return [
-        replace(report, epoch=replace(report.epoch, timestamp=0.0, epoch_seconds=0.0)).to_result()
-        for report in reports
-    ]
+def untimed(reports: list[TrialReport]) -> list[dict[str, Any]]:
+    of_epochs = (replace(epoch_of(r), timestamp=0.0, epoch_seconds=0.0) for r in reports)
+    return [replace(r, epoch=e).to_result() for r, e in zip(reports, of_epochs, strict=True)]
 
 
 def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> None:
-    first = list(train(TINY))
+    config = replace(TINY, training=replace(TINY.training, max_epochs=2))
+    first = list(train(config))
     torch.manual_seed(999)
     before = torch.random.get_rng_state()
-    second = list(train(TINY))
+    second = list(train(config))
     assert torch.equal(torch.random.get_rng_state(), before)  # and none is left behind
     assert untimed(first) == untimed(second)
-    other = list(train(replace(TINY, seed=4)))
-    assert untimed(first) != untimed(other)
+    assert untimed(first) != untimed(list(train(replace(config, seed=4))))
 
 
 def test_every_seed_that_a_study_may_have_is_one() -> None:
     largest = replace(TINY, seed=(2**31 - 1) * 100_000 + 99_999)
-    state = Training(replace(largest, training=replace(TINY.training, max_epochs=1)))
-    assert state.run_to_report().status is TrialStatus.COMPLETED
+    trained(replace(largest, training=BRIEF.training))
 
 
-@pytest.mark.parametrize("optimizer", ["sgd", "muon"])
+OWN_BLOCK = ModelConfig(blocks=(1,), block="tests.support.own_code:Coupling", head="lipschitz")
+
+
+@pytest.mark.parametrize(
+    "trial",
+    [
+        TINY,
+        replace(TINY, training=replace(TINY.training, optimizer="muon")),
+        replace(TINY, model=OWN_BLOCK, data=DataConfig(max_train=64)),
+    ],
+    ids=["sgd", "muon", "own block"],
+)
 def test_a_training_goes_on_from_its_state_as_if_never_interrupted(
-    optimizer: Any, tmp_path: Path
+    trial: TrialConfig, tmp_path: Path
 ) -> None:
-    trial = replace(TINY, training=replace(TINY.training, optimizer=optimizer))
     unbroken = list(train(trial))
     broken = Training(trial)
     reports = [broken.run_to_report()]
@@ -85,7 +84,6 @@ def test_a_training_goes_on_from_its_state_as_if_never_interrupted(
 def test_a_completed_network_is_certified_in_full_once_and_anew_after_a_restore(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    first, second = Training(TINY), Training(replace(TINY, seed=1))
     efforts: list[str] = []
     of = Certified.of
 
@@ -94,10 +92,9 @@ def test_a_completed_network_is_certified_in_full_once_and_anew_after_a_restore(
         return of(model, effort)
 
     monkeypatch.setattr(Certified, "of", counted)
-    for training in (first, second):
-        while training.status is TrialStatus.RUNNING:
-            training.run_to_report()
-        training.certified()
+    first, second = trained(TINY), trained(replace(TINY, seed=1))
+    first.certified()
+    second.certified()
     assert efforts == [*(["fast"] * (TINY.training.max_epochs - 1)), "full"] * 2
     bounds = of(first.model).certificate.block_bounds
     assert first.certified().certificate.block_bounds == bounds
@@ -111,8 +108,8 @@ def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None
     settings = replace(TINY.training, max_epochs=5, report_every=2)
     reports = list(train(replace(TINY, training=settings)))
     assert [r.status for r in reports] == [TrialStatus.RUNNING] * 2 + [TrialStatus.COMPLETED]
-    assert [r.epoch.epoch for r in reports if r.epoch] == [2, 4, 5]
-    epochs = [r.epoch for r in reports if r.epoch]
+    epochs = list(map(epoch_of, reports))
+    assert [epoch.epoch for epoch in epochs] == [2, 4, 5]
     assert [epoch.test_accuracy is not None for epoch in epochs] == [False, False, True]
     assert [epoch.test_certified_accuracy is not None for epoch in epochs] == [False, False, True]
 
@@ -126,10 +123,9 @@ def test_it_learns() -> None:
         model=ModelConfig(blocks=(1, 1, 1), channel_multiplier=8, dropout=0.0),
         training=TrainingConfig(max_epochs=8, batch_size=64, lr=0.2, lr_schedule="one_cycle"),
     )
-    last = list(train(config))[-1]
-    assert last.epoch is not None
-    assert last.epoch.val_accuracy > 0.9
-    assert last.epoch.lipschitz_upper_bound < 1
+    last = epoch_of(list(train(config))[-1])
+    assert last.val_accuracy > 0.9
+    assert last.lipschitz_upper_bound < 1
 
 
 def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
@@ -138,12 +134,8 @@ def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
         model=replace(TINY.model, norm="none"),
         training=replace(TINY.training, lr=1e30, max_epochs=50),
     )
-    reports = list(train(config))
-    assert len(reports) == 1
-    assert reports[0].status is TrialStatus.FAILED
-    assert reports[0].epoch is None
-    assert reports[0].reason is not None
-    assert reports[0].reason.startswith("diverged: train_loss is nan in epoch 1")
+    (report,) = train(config)
+    assert failure_of(report).startswith("diverged: train_loss is nan in epoch 1")
 
 
 def test_a_report_whose_objective_is_not_finite_is_not_sent(
@@ -151,14 +143,12 @@ def test_a_report_whose_objective_is_not_finite_is_not_sent(
 ) -> None:
     monkeypatch.setattr(evaluation, "measure_inverse", lambda *_: (5.0, math.inf, 0.1))
     named = replace(TINY, objectives=("val_accuracy", "reconstruction_error"))
-    (report,) = list(train(named))
-    assert report.status is TrialStatus.FAILED
-    assert report.reason == "reconstruction_error is inf after epoch 1"
+    (report,) = train(named)
+    assert failure_of(report) == "reconstruction_error is inf after epoch 1"
     # Where it is no objective it is a visible outcome.
-    visible = list(train(TINY))[-1]
+    (visible,) = train(BRIEF)
     assert visible.status is TrialStatus.COMPLETED
-    assert visible.epoch is not None
-    assert visible.epoch.reconstruction_error == math.inf
+    assert epoch_of(visible).reconstruction_error == math.inf
 
 
 @pytest.mark.parametrize(
@@ -178,6 +168,8 @@ def test_learning_rates_follow_their_schedule(
     config = TrainingConfig(lr_schedule=schedule, **settings)  # type: ignore[arg-type]
     for epoch, factor in expected.items():
         assert lr_factor(config, epoch / 200) == pytest.approx(factor, abs=1e-12)
+    # Fine-tuning: half a cosine from 0.4 down.
+    assert [fine_tune_lr_factor(step, 4) / 0.4 for step in (0, 2, 4)] == pytest.approx([1, 0.5, 0])
 
 
 def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
@@ -209,12 +201,11 @@ def test_the_curve_is_that_of_one_inverse_for_each_number_of_steps() -> None:
 
 
 def test_bf16_trains_and_is_certified_in_full_precision() -> None:
-    half = replace(TINY, training=replace(TINY.training, precision="bf16"))
+    half = replace(BRIEF, training=replace(BRIEF.training, precision="bf16"))
     reports = list(train(half))
     assert untimed(reports) == untimed(list(train(half)))
-    assert untimed(reports) != untimed(list(train(TINY)))
-    last = reports[-1].epoch
-    assert last is not None
+    assert untimed(reports) != untimed(list(train(BRIEF)))
+    last = epoch_of(reports[-1])
     assert last.lipschitz_upper_bound < 1
     assert last.reconstruction_error < 1e-6
 
@@ -223,16 +214,12 @@ def test_bf16_trains_and_is_certified_in_full_precision() -> None:
 @pytest.mark.skipif(shutil.which("g++") is None, reason="torch.compile needs g++")
 def test_a_compiled_training_is_the_same_training() -> None:
     """Without dropout, whose masks a compiled network draws in another order."""
-    settings = replace(TINY.training, max_epochs=1)
-    model = replace(TINY.model, blocks=(1,), dropout=0.0)
-    config = replace(TINY, model=model, training=settings)
-    (plain,) = train(config)
-    (compiled,) = train(replace(config, training=replace(settings, compile=True)))
-    assert plain.epoch is not None
-    assert compiled.epoch is not None
-    assert compiled.epoch.train_loss == pytest.approx(plain.epoch.train_loss, rel=1e-3)
-    expected = plain.epoch.lipschitz_upper_bound
-    assert compiled.epoch.lipschitz_upper_bound == pytest.approx(expected, rel=1e-2)
+    config = replace(BRIEF, model=replace(TINY.model, blocks=(1,), dropout=0.0))
+    faster = replace(config, training=replace(config.training, compile=True))
+    plain, compiled = (epoch_of(*train(each)) for each in (config, faster))
+    assert compiled.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
+    expected = plain.lipschitz_upper_bound
+    assert compiled.lipschitz_upper_bound == pytest.approx(expected, rel=1e-2)
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_starts(
@@ -262,7 +249,7 @@ def test_a_gpu_gives_the_same_bits_twice_and_what_the_cpu_gives() -> None:
 @pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(device: str, tmp_path: Path) -> None:
     """Its certificate too, on the CPU, where sigma has other last bits than on a GPU."""
-    state = Training(replace(TINY, training=replace(TINY.training, max_epochs=1)), device)
+    state = Training(BRIEF, device)
     state.run_to_report()
     save_outcome(state, tmp_path)
     model = read_network(tmp_path)
@@ -291,10 +278,3 @@ def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(device: str, tmp_
     ):
         assert needed <= predicted + 1
     assert 0 < inverse["error_bound"] < 1e-3
-
-
-def test_fine_tuning_decays_along_half_a_cosine_to_the_last_bit() -> None:
-    for n_steps in (1, 3, 40, 71):
-        for step in range(n_steps):
-            expected = 0.4 * 0.5 * (1 + math.cos(math.pi * step / n_steps))
-            assert fine_tune_lr_factor(step, n_steps) == expected

@@ -1,4 +1,4 @@
-"""Callbacks of Tune, which run in the command's process.
+"""Callbacks of Tune, which run in the command's process, in the order in driver/tuner.py.
 
 interrupt      Ctrl-C
 failures       retries failed trials or gives them up

@@ -48,12 +48,9 @@ class Failures(StudyCallback):
         self._n_unsaved = Counter[str]()
         self._fatal: UserError | None = None
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
         # The first report of a restored trial proves nothing: its worker may die while training.
-        if report is None or not report.is_repeated:
+        if not report.is_repeated:
             del self._n_deaths[trial.trial_id]
 
     def on_checkpoint(

@@ -8,6 +8,7 @@ from typing import Any
 
 from ray.tune.experiment import Trial
 
+from study.config.imports import awaited, imported, where
 from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError
@@ -15,7 +16,6 @@ from study.execution import trials as tune_trials
 from study.execution.callback import StudyCallback
 from study.execution.callbacks.interrupt import Interrupt, OwnCodeInterruptedError
 from study.execution.trials import EndedTrials, suggestion
-from study.imports import awaited, imported, where
 from study.metrics.definitions import as_reported
 from study.metrics.reports import TrialReport
 
@@ -62,7 +62,7 @@ class OwnCallbacks(StudyCallback):
 
     def setup(self, *args: Any, **info: Any) -> None:
         self._callbacks: dict[str, Callback] = {}
-        self._ended: EndedTrials | None = None
+        self._ended = EndedTrials()
         for path in self.study.callbacks:
             with self._dropped_if_it_fails(path):
                 self._callbacks[path] = callback_class(path)()
@@ -73,22 +73,16 @@ class OwnCallbacks(StudyCallback):
     ) -> None:
         self._tell("on_trial_start", self._handle(trial), dict(suggestion(trial).sample))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        for epoch in () if report is None or report.is_repeated else report.epochs:
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        for epoch in () if report.is_repeated else report.epochs:
             metrics = as_reported(epoch.metrics())
             self._tell("on_report", self._handle(trial), epoch.epoch, metrics)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._ended is None:
-            # An earlier driver was told of those that had ended before.
-            self._ended = EndedTrials()
-            self._ended.update(trials)
+        # An earlier driver was told of those that had ended before.
+        self._ended.begin_step(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        assert self._ended is not None
         for trial in self._ended.update(trials):
             report = tune_trials.report(trial)
             epoch = None if report is None else report.epoch

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -22,8 +22,7 @@ from study.execution.callback import StudyCallback
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported, number_text
 from study.metrics.reports import TrialReport
-from study.pareto import points
-from study.pareto.dominance import nondominated
+from study.search import observation
 from study.search.stopping import Stopping
 
 _REFRESH_SECONDS = 0.5
@@ -54,14 +53,12 @@ class Progress(StudyCallback):
         self._next_refresh = 0.0
         self._last_shown = self._start
         self._ended = EndedTrials()
-        self._n_epochs_ended = 0  # of `_ended`
-        self._n_epochs_before: int | None = None
-        # Tune's id -> epochs of a trial that reported: with hundreds running, of which some end
-        # every second, their results are not read again for each line.
+        # Tune's id -> epochs of a trial by its last report: with hundreds of trials, reading all
+        # results for each line would take too long.
         self._n_epochs: dict[str, int] = {}
-        self._budget: dict[str, int] = {}  # Tune's id -> max_epochs of a trial
         self._n_trained = 0  # epochs reported since this driver started
         self._last_report = self._start  # when the last of them was
+        self._budget: dict[str, int] = {}  # Tune's id -> max_epochs of a trial
         if self._console.is_jupyter:
             # `Live` needs ipywidgets there. IPython is installed only for notebooks.
             from IPython.display import display
@@ -72,28 +69,35 @@ class Progress(StudyCallback):
             self._live.start()
             self._draw = partial(self._live.update, refresh=True)
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        if report is not None and report.epoch is not None:
-            self._n_epochs[trial.trial_id] = report.epoch.epoch
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        if report.epoch is None:
+            return
+        # None after a repeated report, which may be of an earlier checkpoint.
+        n_more = report.epoch.epoch - self._n_epochs.get(trial.trial_id, 0)
+        self._n_epochs[trial.trial_id] = report.epoch.epoch
+        if n_more > 0:
+            self._n_trained += n_more
+            self._last_report = time.monotonic()
+
+    def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
+        if not self._ended.is_begun:
+            # From before a resume.
+            self._ended.begin_step(trials)
+            self._n_epochs = {trial.trial_id: tune_trials.n_epochs(trial) for trial in trials}
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._show_messages()
         just_ended = self._ended.update(trials)
-        self._n_epochs_ended += _epochs(just_ended)
-        is_first = self._n_epochs_before is None
-        if is_first:
-            self._n_epochs_before = _epochs(trials)  # from before a resume
-            self._n_epochs = {t.trial_id: tune_trials.n_epochs(t) for t in self._ended.running}
-        self._count_reports(just_ended)
-        if self._draw is None and not is_first:
+        if len(self._budget) < len(trials):
+            new = [trial for trial in trials if trial.trial_id not in self._budget]
+            self._budget.update((trial.trial_id, self._max_epochs(trial)) for trial in new)
+        if self._draw is None:
             for trial in just_ended:
                 self._show_end(trial)
             silence = time.monotonic() - self._last_shown
             if self._ended.running and silence > _MOST_SILENCE_SECONDS:
-                self._show(f"{self.study.name}: {_epochs(trials)} epochs trained  [{self._pace()}]")
+                n_epochs = sum(self._n_epochs.values())
+                self._show(f"{self.study.name}: {n_epochs} epochs trained  [{self._pace()}]")
         # The view after the last end may be the final one, which a notebook keeps.
         is_due = time.monotonic() >= self._next_refresh or not self._ended.running
         if self._draw is not None and is_due:
@@ -130,15 +134,6 @@ class Progress(StudyCallback):
     def _show(self, line: str) -> None:
         self._console.print(escaped(line), soft_wrap=True, markup=False)
         self._last_shown = time.monotonic()
-
-    def _count_reports(self, just_ended: list[Trial]) -> None:
-        for trial in (*just_ended, *self._ended.running):
-            if trial.trial_id not in self._budget:
-                self._budget[trial.trial_id] = self._max_epochs(trial)
-        n_running = sum(self._n_epochs.get(t.trial_id, 0) for t in self._ended.running)
-        n_trained = self._n_epochs_ended + n_running - (self._n_epochs_before or 0)
-        if n_trained > self._n_trained:
-            self._n_trained, self._last_report = n_trained, time.monotonic()
 
     def _max_epochs(self, trial: Trial) -> int:
         made_of = suggestion(trial)
@@ -215,19 +210,10 @@ class Progress(StudyCallback):
 
     def _front(self, trials: list[Trial]) -> list[str]:
         """Tune ids of the trials of the networks on the current front."""
-        ids, metrics = list[str](), list[Mapping[str, float]]()
         # The first of equal networks is on the front, as in the report.
-        for trial in sorted(trials, key=lambda t: suggestion(t).number):
-            report = tune_trials.report(trial)
-            admitted = points.of_report(report, self.study.objectives, self.study.constraints)
-            ids += [trial.trial_id] * len(admitted)
-            metrics += list(admitted.values())
-        losses = points.losses(metrics, self.study.objectives)
-        return [i for i, kept in zip(ids, nondominated(losses), strict=True) if kept]
-
-
-def _epochs(trials: list[Trial]) -> int:
-    return sum(map(tune_trials.n_epochs, trials))
+        ordered = sorted(trials, key=lambda t: suggestion(t).number)
+        reports = [tune_trials.report(trial) for trial in ordered]
+        return [ordered[index].trial_id for index in observation.front(reports, self.study)]
 
 
 def _short(value: Any) -> str:

@@ -74,7 +74,7 @@ class Recorder(StudyCallback):
         self._client = Client(self.tracking_uri, max_retries=0)
         self._tracker = Tracker(self._client, self.study, provenance())
         self._outbox = Outbox(self.messages.append)
-        self._ended: EndedTrials | None = None
+        self._ended = EndedTrials()
         self._collected: dict[str, _Reports] = {}
         # Trial -> its writes that the outbox has not begun to send; of both threads.
         self._queued: dict[str, list[Callable[[], None]]] = {}
@@ -86,28 +86,19 @@ class Recorder(StudyCallback):
         view = tune_trials.view(trial)
         self._put(view.suggestion.trial_id, partial(self._start, view))
 
-    def on_trial_result(
-        self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
-    ) -> None:
-        report = TrialReport.from_result(result)
-        epochs = () if report is None else report.epochs
-        if not epochs:
-            return
-        collected = self._collected.setdefault(
-            suggestion(trial).trial_id, _Reports(time.monotonic())
-        )
-        collected.epochs += epochs
-        collected.node = result["node_ip"]
+    def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
+        if report.epochs:
+            new = _Reports(time.monotonic())
+            collected = self._collected.setdefault(suggestion(trial).trial_id, new)
+            collected.epochs += report.epochs
+            collected.node = node
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        if self._ended is None:
-            # Trials that ended under an earlier driver are written when the study ends.
-            self._ended = EndedTrials()
-            self._ended.update(trials)
+        # Trials that ended under an earlier driver are written when the study ends.
+        self._ended.begin_step(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         self._outbox.check()
-        assert self._ended is not None
         for view in map(tune_trials.view, self._ended.update(trials)):
             self._put(view.suggestion.trial_id, partial(self._end, view))
         old = time.monotonic() - _COLLECT_SECONDS
@@ -118,7 +109,7 @@ class Recorder(StudyCallback):
         # Tune ends all trials of an interrupted study before it calls this. Those that had ended at
         # the last step ended by themselves; without any step, all had ended before.
         for trial in trials:
-            by_itself = self._ended is None or trial in self._ended
+            by_itself = not self._ended.is_begun or trial in self._ended
             end = self._end if by_itself else self._interrupt
             view = tune_trials.view(trial)
             self._put(view.suggestion.trial_id, partial(end, view))

@@ -1,15 +1,13 @@
 """The command's process: a study planned, started on Ray, and run to its end.
 
-place        where studies run and are stored, and where messages to the user go
-address      checks that a cluster answers
+environment  MLflow, the storage, a Ray cluster and the user's terminal
 preflight    checks that the trials of a study can run
-beginning    plans a new study
-resuming     plans resuming a study
-sizing       what a study asks of its driver and its storage
+planning     plans a new study, or resuming one
 starting     connects to Ray or starts it, and checks its nodes
 local_ray    Ray on this host alone, with a token of its own
 nodes        checks that every node reaches what a trial needs
 tuner        builds the Tune tuner of a study
 running      runs a study to its end
+dry_run      what a new study would take
 own_loop     a study whose networks its user trains
 """

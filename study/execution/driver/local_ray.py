@@ -4,7 +4,7 @@ import os
 import secrets
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from typing import Any
 
@@ -29,10 +29,40 @@ def local_ray(address: str | None, **options: Any) -> Iterator[None]:
         ConnectionError, RuntimeError: if Ray does not start.
     """
     with _token_of_its_own():
-        with _groups_of_their_own(), _on_loopback(), _without_usage_statistics():
+        with ExitStack() as changes:
+            for place, name, value in _changes_of_ray():
+                changes.enter_context(_changed(place, name, value))
             # Given `resources`, Ray starts here, or raises ValueError if it finds a cluster.
             ray.init(address=address, resources={"started_by_study": 1}, **options)
         yield
+
+
+def _changes_of_ray() -> Iterator[tuple[Any, str, object]]:
+    """What of Ray is another while it starts: the module, the name in it, and its value then."""
+    # The address of this host, on which all of Ray's processes listen, is 127.0.0.1. If it is given
+    # to `ray.init`, Ray replaces it by one that other hosts reach, except where Ray supports no
+    # clusters, as on macOS.
+    yield ray_constants, "ENABLE_RAY_CLUSTER", False
+    if sys.platform == "linux":
+        # Process groups of their own, on Linux, where Ray's processes end with this process in any
+        # case. A signal to the group of this process, as `timeout` sends it, would end them while
+        # the study still finishes its epochs.
+        yield services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)
+    if os.environ["RAY_USAGE_STATS_ENABLED"] == "0":
+        # Not the process of the dashboard, which without pages has one task, to report how Ray is
+        # used. Even where that is off, it asks the cloud's metadata address. The value is what Ray
+        # itself gives where that process cannot start.
+        yield services, "start_api_server", lambda *_, **__: (None, None)
+
+
+@contextmanager
+def _changed(place: Any, name: str, value: object) -> Iterator[None]:
+    before = getattr(place, name)
+    setattr(place, name, value)
+    try:
+        yield
+    finally:
+        setattr(place, name, before)
 
 
 @contextmanager
@@ -60,44 +90,3 @@ def _read_again() -> None:
     """Make Ray read mode and token from the environment; it keeps both."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()
-
-
-@contextmanager
-def _groups_of_their_own() -> Iterator[None]:
-    """Give Ray's processes their own process groups on Linux, where they end with this process in
-    any case. A signal to the group of this process, as `timeout` sends it, would end them while the
-    study still finishes its epochs."""
-    popen = services.ConsolePopen
-    if sys.platform == "linux":
-        services.ConsolePopen = partial(popen, process_group=0)  # type: ignore[misc, assignment]
-    try:
-        yield
-    finally:
-        services.ConsolePopen = popen  # type: ignore[misc]
-
-
-@contextmanager
-def _on_loopback() -> Iterator[None]:
-    """Make Ray take 127.0.0.1 as the address of this host, on which all of its processes then
-    listen. As an argument of `ray.init` Ray replaces that address by one that other hosts reach,
-    except where it supports no clusters, as on macOS."""
-    supported = ray_constants.ENABLE_RAY_CLUSTER
-    ray_constants.ENABLE_RAY_CLUSTER = False
-    try:
-        yield
-    finally:
-        ray_constants.ENABLE_RAY_CLUSTER = supported
-
-
-@contextmanager
-def _without_usage_statistics() -> Iterator[None]:
-    """Start Ray without the process of its dashboard, which without pages has one task, to report
-    how Ray is used. Even where that is off, it asks the cloud's metadata address."""
-    start = services.start_api_server
-    if os.environ["RAY_USAGE_STATS_ENABLED"] == "0":
-        # What Ray itself gives where that process cannot start.
-        services.start_api_server = lambda *_, **__: (None, None)
-    try:
-        yield
-    finally:
-        services.start_api_server = start

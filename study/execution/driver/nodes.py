@@ -12,7 +12,7 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from study.config.trial import TrialConfig
 from study.errors import GpuError, GpuMemoryError, LaunchError, UserError
 from study.execution.files import storage
-from study.trial import gpu
+from study.trial import device
 from study.trial.check import check
 
 # Time for all nodes to answer, fetching the data included.
@@ -82,7 +82,7 @@ def _probe() -> str:
 )
 def _gpu_problem_here() -> str | None:
     try:
-        gpu.check_gpus()
+        device.check_gpus()
     except (GpuError, GpuMemoryError) as error:
         return f"resources.gpus: {error}"
     return None

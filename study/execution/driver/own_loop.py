@@ -1,7 +1,7 @@
 """A study whose networks its user trains: asked for samples, and told networks."""
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,8 +11,8 @@ from study.config.file import Asked
 from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.errors import ConfigError, LaunchError
-from study.execution.driver.beginning import plan_new
-from study.execution.driver.place import Driver
+from study.execution.driver.environment import Driver
+from study.execution.driver.planning import plan_new
 from study.execution.files import storage
 from study.execution.provenance import own_code, provenance
 from study.metrics.artifacts import OUTCOME
@@ -20,6 +20,7 @@ from study.metrics.reports import TrialStatus
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from study.tracking import studies, tags
+from study.tracking.records import StudyRead
 from study.tracking.tracker import Tracker
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset
@@ -32,7 +33,7 @@ class OwnTrial:
     """A sample that was asked for.
 
     Attributes:
-        config: all its settings; those of `training` bind nobody here.
+        config: all its settings; nobody has to follow its `training`.
         network: with its first weights, to be trained.
     """
 
@@ -57,7 +58,7 @@ class Loop:
         self._searcher = OptunaSearcher(asked.config)
         told = {**provenance(), **own_code(asked.config), tags.TOLD: "true"}
         record = studies.create(driver.client, asked.config, asked.source, storage_folder, told)
-        self._record, self._client = record, driver.client
+        self._record, self._records = record, driver.records
         self._tracker = Tracker(driver.client, record, {**provenance(), tags.TOLD: "true"})
         self._open: dict[str, Training] = {}
         self._n_asked = 0
@@ -101,15 +102,17 @@ class Loop:
         self._searcher.on_trial_complete(str(int(trial.trial_id)), report.to_result())
         return {} if report.epoch is None else report.epoch.metrics()
 
-    def _close(self, status: TrialStatus) -> None:
+    def _close(self, status: TrialStatus) -> StudyRead:
+        """End the study, and the trials that were not told with it; returns it as it is then."""
         for trial_id in self._open:
             self._tracker.end_trial(trial_id, TrialStatus.INTERRUPTED)
-        studies.close(self._client, self._record, status)
+        return studies.close(self._records.client, self._records.read(self._record), status)
 
 
 @contextmanager
-def opened(driver: Driver, asked: Asked) -> Iterator[Loop]:
-    """A new study to be told, which ends with the context. Raises UserError if it cannot begin."""
+def opened(driver: Driver, asked: Asked, publish: Callable[[StudyRead], object]) -> Iterator[Loop]:
+    """A new study to be told, which ends with the context and is given to `publish` then. Raises
+    UserError if it cannot begin."""
     if asked.config.callbacks:
         raise ConfigError("must be left out of a loop of one's own", "callbacks")
     if asked.config.search.repeats > 1:
@@ -124,4 +127,4 @@ def opened(driver: Driver, asked: Asked) -> Iterator[Loop]:
     except BaseException:
         loop._close(TrialStatus.INTERRUPTED)
         raise
-    loop._close(TrialStatus.COMPLETED)
+    publish(loop._close(TrialStatus.COMPLETED))

@@ -3,18 +3,18 @@
 from collections.abc import Callable
 from itertools import product
 
-from models import Block, block_class
+from models import SHAPE_SETTINGS, Block, block_class
+from study.config.imports import called
 from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS, TrialConfig
 from study.errors import ConfigError, DataNotFoundError, OwnCodeError
 from study.execution.callbacks.own_callbacks import callback_class
-from study.imports import called
 from study.search.searcher import make_sampler
 from study.trial.check import check
 from study.trial.data import sources
 
 # Settings on which the data and the shape of the network depend.
-_SHAPE_KEYS = ("name", "size", "block", "blocks", "patch", "bottleneck", "channel_multiplier")
+_SHAPE_KEYS = ("name", "size", *SHAPE_SETTINGS)
 
 
 def longest_trial(study: StudyConfig) -> TrialConfig:
@@ -24,9 +24,18 @@ def longest_trial(study: StudyConfig) -> TrialConfig:
 
 
 def check_trials(study: StudyConfig, source: str) -> None:
-    """Raise ConfigError for the first code of the user's own that cannot be imported, or trial
-    whose data cannot be read or whose network does not fit the images; `source` names the study
-    file in the message."""
+    """Raise ConfigError for the first code of the user's own that cannot be imported, trial whose
+    data cannot be read or whose network does not fit the images, or ladder that its blocks cannot
+    have; `source` names the study file in the message."""
+    try:
+        _check_own_code(study)
+        _check_networks(study)
+        _check_ladder(study)
+    except (ConfigError, DataNotFoundError, OwnCodeError) as error:
+        raise ConfigError(error.rule, error.key, error.value, source) from error
+
+
+def _check_own_code(study: StudyConfig) -> None:
     checks: dict[str, Callable[[str], object]] = {
         "callbacks": callback_class,
         "search.sampler": lambda _: make_sampler(study),
@@ -35,36 +44,32 @@ def check_trials(study: StudyConfig, source: str) -> None:
         try:
             checks.get(key, called)(path)
         except (ConfigError, OwnCodeError) as error:
-            raise ConfigError(error.rule, key, error.value, source) from error
+            raise ConfigError(error.rule, key, error.value) from error
+
+
+def _check_ladder(study: StudyConfig) -> None:
+    for path in study.proven_by:
+        block = block_class(path)
+        lacks = [
+            name for name in ("scale", "bounds") if getattr(block, name) is getattr(Block, name)
+        ]
+        if not lacks:
+            continue
+        reason = f"with {path}, which defines no {lacks[0]}"
+        if study.search.ladder:
+            ladder = study.to_dict()["search"]["ladder"]
+            raise ConfigError(f"must be left out {reason}", "search.ladder", ladder)
+        # A control is scaled, but needs no bounds.
+        if study.search.control and "scale" in lacks:
+            raise ConfigError(f"must be false {reason}", "search.control", True)
+
+
+def _check_networks(study: StudyConfig) -> None:
     varied = {key: p.grid() or [] for key, p in study.space if key in _SHAPE_KEYS}
     fixed = {key: p.extremes()[0] for key, p in study.space if key not in _SHAPE_KEYS}
     for shape in product(*varied.values()):
         sample = {**fixed, **dict(zip(varied, shape, strict=True))}
         trial = study.resolve(study.active(sample), seed=0)
-        try:
-            check(trial)
-            # Reads every image, like the workers: a damaged file would end all trials.
-            sources.load(trial.data)
-        except (ConfigError, DataNotFoundError, OwnCodeError) as error:
-            raise ConfigError(error.rule, error.key, error.value, source) from error
-
-
-def check_ladder(study: StudyConfig, source: str) -> None:
-    """Raise ConfigError if a study has a ladder or a control, and blocks of the user's own with
-    which there would be none. Of new studies alone: those that are stored must still be resumed."""
-    for path in study.proven_by:
-        block = block_class(path)
-        no_scale, no_bounds = (
-            f"with {path}, which defines no {method}" if getattr(block, method) is of_all else None
-            for method, of_all in (("scale", Block.scale), ("bounds", Block.bounds))
-        )
-        reason = no_scale or no_bounds
-        if study.search.ladder and reason:
-            raise ConfigError(
-                f"must be left out {reason}",
-                "search.ladder",
-                study.to_dict()["search"]["ladder"],
-                source,
-            )
-        if study.search.control and no_scale:
-            raise ConfigError(f"must be false {no_scale}", "search.control", True, source)
+        check(trial)
+        # Reads every image, like the workers: a damaged file would end all trials.
+        sources.load(trial.data)

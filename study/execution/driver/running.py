@@ -2,22 +2,22 @@
 
 from collections.abc import Callable
 from contextlib import ExitStack
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from ray import tune
 
 from study.config.file import Asked
 from study.errors import FailedError, TrackingError, UserError, reason
 from study.execution.driver import tuner
-from study.execution.driver.place import Driver
-from study.execution.driver.resuming import Resumption
+from study.execution.driver.environment import Driver
+from study.execution.driver.planning import Resumption
 from study.execution.driver.starting import connected
 from study.execution.files import storage
 from study.execution.files.snapshots import restore
 from study.execution.provenance import changes_of_code, own_code, provenance
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.records import StudyRecord
+from study.tracking.records import StudyRead, StudyRecord
 
 
 @dataclass(frozen=True)
@@ -25,16 +25,32 @@ class Outcome:
     """How a launch of a study ended.
 
     Attributes:
-        is_done: whether the study finished; if not, it was interrupted and can be resumed.
-        n_completed: trials that trained for all of their epochs.
-        end_of_search: why the search ended before its last trial; None if it did not.
+        study: as MLflow had it once no trial ran any more.
+        n_of_tune: trials that Tune knows of. One that was interrupted while it waited for a worker
+            has no run yet.
     """
 
-    record: StudyRecord
-    is_done: bool
-    n_started: int
-    n_completed: int
-    end_of_search: str | None
+    study: StudyRead
+    n_of_tune: int = 0
+
+    @property
+    def n_started(self) -> int:
+        """Trials that were begun."""
+        return max(self.n_of_tune, len(self.study.states))
+
+    @property
+    def n_completed(self) -> int:
+        """Trials that trained for all of their epochs."""
+        return self.study.states.count(TrialStatus.COMPLETED)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether the study finished; if not, it was interrupted and can be resumed."""
+        states, record = self.study.states, self.study.record
+        is_left = {TrialStatus.INTERRUPTED, TrialStatus.RUNNING}.intersection(states)
+        if is_left or self.n_started > len(states):
+            return False
+        return self.n_started >= record.config.n_trainings or record.end_of_search is not None
 
 
 def begin(driver: Driver, asked: Asked) -> Outcome:
@@ -56,12 +72,14 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
 
 
 def resume(driver: Driver, plan: Resumption) -> Outcome:
-    """Resume a study as planned; the plan holds its lock.
+    """Resume a study as planned, unless only its results are missing; the plan holds its lock.
 
     Raises:
         UserError: if it cannot be resumed; nothing was started or changed.
         FailedError: if it fails after it was resumed; it can be resumed again.
     """
+    if plan.only_publishes:
+        return Outcome(plan.study)
     record = plan.record
     goes_on = plan.goes_on
     damage = restore(record.storage, is_needed=plan.has_ended_trials)
@@ -81,7 +99,10 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
 
 def _run(driver: Driver, record: StudyRecord, fit: Callable[[], tune.ResultGrid]) -> Outcome:
     try:
-        outcome = _close(driver, record, len(fit()))
+        n_of_tune = len(fit())
+        outcome = Outcome(driver.records.read(record), n_of_tune)
+        status = TrialStatus.COMPLETED if outcome.is_done else TrialStatus.INTERRUPTED
+        outcome = replace(outcome, study=studies.close(driver.client, outcome.study, status))
     except BaseException as error:
         # Before closing, since MLflow may be slow.
         driver.say_unfinished(record.name)
@@ -102,32 +123,7 @@ def _run(driver: Driver, record: StudyRecord, fit: Callable[[], tune.ResultGrid]
 def _close_interrupted(driver: Driver, record: StudyRecord) -> None:
     # The study is still locked, so nobody else has resumed it.
     try:
-        studies.close(driver.client, record, TrialStatus.INTERRUPTED)
+        studies.close(driver.client, driver.records.read(record), TrialStatus.INTERRUPTED)
     except TrackingError:
         # MLflow may have ended the study; resuming repairs the records once MLflow is back.
         driver.say(f"MLflow at {driver.client.tracking_uri} still shows it as running")
-
-
-def _close(driver: Driver, record: StudyRecord, n_started: int) -> Outcome:
-    found = outcome(driver, record, n_started)
-    status = TrialStatus.COMPLETED if found.is_done else TrialStatus.INTERRUPTED
-    studies.close(driver.client, record, status)
-    return found
-
-
-def outcome(driver: Driver, record: StudyRecord, n_started: int = 0) -> Outcome:
-    """How a study stands by its records.
-
-    Args:
-        n_started: trials that Tune knows of. One that was interrupted while it waited for a worker
-            has no run yet.
-    """
-    records = driver.records
-    states = [trial.state for trial in records.trials(record)]
-    n_left = states.count(TrialStatus.INTERRUPTED) + states.count(TrialStatus.RUNNING)
-    n_left += max(0, n_started - len(states))
-    n_started = max(n_started, len(states))
-    end_of_search = records.end_of_search(record)
-    is_done = not n_left and (n_started >= record.config.n_trainings or end_of_search is not None)
-    n_completed = states.count(TrialStatus.COMPLETED)
-    return Outcome(record, is_done, n_started, n_completed, end_of_search)

@@ -14,13 +14,13 @@ from ray.job_config import JobConfig
 
 import models
 import study
+from study.config.imports import to_ship
 from study.config.study import StudyConfig
 from study.errors import LaunchError, count_of, reason
 from study.execution.driver import nodes
+from study.execution.driver.environment import Driver
 from study.execution.driver.local_ray import local_ray
-from study.execution.driver.place import Driver
 from study.execution.driver.preflight import longest_trial
-from study.imports import to_ship
 from study.metrics.definitions import radius_text
 
 # Variables of Ray whose defaults are wrong here; the user's own settings are kept.

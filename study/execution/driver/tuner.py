@@ -1,4 +1,4 @@
-"""Build the Tune tuner of a new study, or restore that of an earlier one."""
+"""Build the Tune tuner of a new study, or restore the tuner of an earlier one."""
 
 from collections import deque
 from collections.abc import Mapping
@@ -17,11 +17,9 @@ from study.execution.callbacks.recorder import Recorder
 from study.execution.files.checkpoints import N_KEPT, Checkpoints
 from study.execution.files.snapshots import Snapshots
 from study.execution.trials import folder_name
-from study.execution.worker.batching import Batching, longest_wait
-from study.execution.worker.trainable import TrialTrainable
-from study.search.generator import StudyGenerator
+from study.execution.worker import Batching, TrialTrainable, longest_wait
 from study.search.scheduler import make_halving, make_scheduler
-from study.search.searcher import OptunaSearcher
+from study.search.searcher import OptunaSearcher, StudyGenerator
 from study.search.stopping import Stopping
 from study.tracking.records import StudyRecord
 
@@ -71,27 +69,36 @@ def _parts(
     record: StudyRecord, tracking_uri: str, n_at_once: int
 ) -> tuple[StudyGenerator, TrialScheduler, list[Callback]]:
     study = record.config
-    halving, stopping, messages = make_halving(study), Stopping(study), deque[str]()
+    halving, stopping = make_halving(study), Stopping(study)
     searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
-    progress = Progress(study, stopping, messages)
-    recorder = Recorder(record, tracking_uri, messages, stopping)
-    snapshots = Snapshots()
-    interrupt = Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave))
-    callbacks: list[Callback] = [
-        # First: at the end it restores the signal handlers before the recorder waits for MLflow.
-        interrupt,
-        Failures(messages),
-        progress,
-        recorder,
-        *([OwnCallbacks(study, messages, interrupt)] if study.callbacks else []),
-        # After the others: it raises if it cannot write, and they must handle the end first.
-        snapshots,
-        # After the snapshots: if they raise, it deletes nothing.
-        Checkpoints(N_KEPT, snapshots, messages),
-    ]
     # No more than n_at_once at a time: Tune would draw one sample too early.
     generator = StudyGenerator(searcher, study.n_trainings, n_at_once)
+    callbacks = _callbacks(record, tracking_uri, stopping)
     return generator, make_scheduler(study, halving), callbacks
+
+
+def _callbacks(record: StudyRecord, tracking_uri: str, stopping: Stopping) -> list[Callback]:
+    """The callbacks in the order in which Tune calls them at each event, which matters."""
+    study, messages, snapshots = record.config, deque[str](), Snapshots()
+    progress = Progress(study, stopping, messages)
+    recorder = Recorder(record, tracking_uri, messages, stopping)
+    interrupt = Interrupt(record.name, messages, at_once=(progress.leave, recorder.leave))
+    own = [OwnCallbacks(study, messages, interrupt)] if study.callbacks else []
+    return [
+        # Before the recorder: at the end it restores the signal handlers, so that Ctrl-C can leave
+        # the recorder, which waits for MLflow.
+        interrupt,
+        # Before the progress, which prints its messages in the same step.
+        Failures(messages),
+        progress,
+        # Before the user's own callbacks, which may hang or take long.
+        recorder,
+        *own,
+        # After all of these: it raises if it cannot write, and they must handle the end first.
+        snapshots,
+        # After the snapshots: if they raise, nothing is deleted; and it reads their age.
+        Checkpoints(N_KEPT, snapshots, messages),
+    ]
 
 
 def _trainable(record: StudyRecord, n_at_once: int) -> Any:

@@ -37,7 +37,8 @@ class Checkpoints(StudyCallback):
         messages: receives a line if a checkpoint of an ended trial cannot be deleted.
 
     Raises:
-        OSError: in the driver, if those of an unfinished trial cannot be listed or deleted.
+        OSError: in the driver, if the checkpoints of an unfinished trial cannot be listed or
+            deleted.
     """
 
     n_kept: int
@@ -45,23 +46,21 @@ class Checkpoints(StudyCallback):
     messages: deque[str]
 
     def setup(self, *args: object, **info: object) -> None:
-        self._ended: EndedTrials | None = None  # before the first step
+        self._ended = EndedTrials()
         # Ended trials still to be tidied, each with the time its end was noticed, in this order;
         # -inf if an earlier driver noticed it.
         self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
-        if self._ended is not None:
+        if self._ended.is_begun:
             return
         for trial in trials:
             if not trial.is_finished() and trial.checkpoint is not None:
                 self._tidy(trial)
-        self._ended = EndedTrials()
         # An earlier driver may have died before it tidied them.
-        self._untidy += ((-math.inf, trial) for trial in self._ended.update(trials))
+        self._untidy += ((-math.inf, trial) for trial in self._ended.begin_step(trials))
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: object) -> None:
-        assert self._ended is not None
         for trial in self._ended.update(trials):
             self._untidy.append((time.time(), trial))
             last = trial.latest_checkpoint_result
@@ -76,7 +75,7 @@ class Checkpoints(StudyCallback):
     def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
         # By now Tune has ended interrupted trials too, so only ends up to the last step count. If
         # all trials ended by themselves, no further state will be written.
-        is_done = self._ended is not None and len(self._ended) == len(trials)
+        is_done = len(self._ended) == len(trials)
         for noticed, trial in self._untidy:
             if noticed > -math.inf and (is_done or noticed < self.snapshots.in_both):
                 self._keep_last(trial)

@@ -1,16 +1,16 @@
 """Data sets of the user's own: what a study file's `data.name: package.module:function` gives."""
 
 import operator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from study.config.imports import called, users_code
 from study.errors import ConfigError
-from study.imports import called, users_code
-from study.trial.data.tensors import Augmentation, Split
+from study.trial.data.tensors import Augmentation
 
 _KEY = "data.name"
 # The range of pixels by their type, where the user gives none.
@@ -42,30 +42,30 @@ class Dataset:
     augmentation: Augmentation | None = None
 
 
-def read(path: str, root: str) -> tuple[Split, Split | None, int, Augmentation]:
-    """(training images, test images, number of classes, augmentation) that the function at an
-    import path gives for a root. Its images become uint8 in [0, 255] or float32 in [0, 1]. Raises
-    ConfigError for data that is not as `Dataset` says, and OwnCodeError if the function fails."""
+def read(path: str, root: str) -> Dataset:
+    """What the function at an import path gives for a root, as tensors that `sources` may split:
+    images uint8 in [0, 255] or float32 in [0, 1], labels int64. Raises ConfigError for data that
+    is not as `Dataset` says, and OwnCodeError if the function fails."""
     rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or a "
     with users_code(f"{rule}pair of these, training and test", _KEY, f"the data function {path}"):
         given = called(path)(root)
-        return _checked(given if isinstance(given, Dataset) else _collected(given))
+        return _checked(given if isinstance(given, Dataset) else collected(given))
 
 
-def _checked(data: Dataset) -> tuple[Split, Split | None, int, Augmentation]:
-    train = _split("images", data.images, data.labels, data)
+def _checked(data: Dataset) -> Dataset:
+    images, labels = _tensors("images", data.images, data.labels, data)
     _require(
         (data.test_images is None) == (data.test_labels is None),
         "test_images and test_labels must be given together, but one is None",
     )
-    test = None
+    test_images = test_labels = None
     if data.test_images is not None:
-        test = _split("test_images", data.test_images, data.test_labels, data)
-        like, found = (
-            (tuple(split.images.shape[1:]), split.images.dtype) for split in (train, test)
-        )
+        test_images, test_labels = _tensors("test_images", data.test_images, data.test_labels, data)
+        like, found = ((tuple(part.shape[1:]), part.dtype) for part in (images, test_images))
         _require(like == found, f"test_images must be like images, {like}, but are {found}")
-    return train, test, data.n_classes, data.augmentation or Augmentation(0, False, 0)
+    return replace(
+        data, images=images, labels=labels, test_images=test_images, test_labels=test_labels
+    )
 
 
 def _require(holds: bool, rule: str) -> None:
@@ -73,7 +73,7 @@ def _require(holds: bool, rule: str) -> None:
         raise ConfigError(rule, _KEY)
 
 
-def _split(name: str, images: Any, labels: Any, data: Dataset) -> Split:
+def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor, Tensor]:
     """Checked images, called `name` in messages, and labels."""
     n_classes = data.n_classes
     _require(
@@ -107,13 +107,13 @@ def _split(name: str, images: Any, labels: Any, data: Dataset) -> Split:
             _require(False, f"{what}, but those of image {at} are {range_of}")
     if not is_bytes or (low, high) != _OF_BYTES:
         pixels = ((pixels.double() - low) / (high - low)).float()
-    return Split(pixels.contiguous(), classes.long())
+    return pixels.contiguous(), classes.long()
 
 
-def _collected(given: Any) -> Dataset:
-    """The images of a map-style data set, or of a pair of them."""
+def collected(given: Any) -> Dataset:
+    """The images of a map-style data set, or of a pair of them, training and test."""
     parts = given if isinstance(given, tuple) else (given,)
-    (images, labels), *of_test = map(stacked, parts)
+    (images, labels), *of_test = map(_stacked, parts)
     classes = getattr(parts[0], "classes", None)
     n_classes = int(labels.max()) + 1 if classes is None else len(classes)
     if not of_test:
@@ -122,7 +122,7 @@ def _collected(given: Any) -> Dataset:
     return Dataset(images, labels, n_classes, *test)
 
 
-def stacked(part: Any) -> tuple[Tensor, Tensor]:
+def _stacked(part: Any) -> tuple[Tensor, Tensor]:
     """Images (N, C, H, W) and labels (N,) of a map-style data set."""
     images, labels = zip(*(part[index] for index in range(len(part))), strict=True)
     return torch.stack(list(map(_pixels, images))), torch.tensor(list(map(operator.index, labels)))

@@ -15,13 +15,14 @@ from typing import Any
 
 import torch
 from filelock import FileLock
+from torch import Tensor
 
+from models import is_import_path
 from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError
-from study.imports import is_path
-from study.trial.data import own as own_data
-from study.trial.data.tensors import Augmentation, Dataset, Split
+from study.trial.data import own
 from study.trial.data.remote_root import fetched
+from study.trial.data.tensors import Augmentation, Dataset, Split
 
 # The key of the study file that messages name.
 _ROOT = "data.root"
@@ -31,24 +32,32 @@ _FETCH = "download it with --download of study.launch (data.download: true)"
 
 @functools.lru_cache(maxsize=2)
 def load(config: DataConfig) -> Dataset:
-    """Read and split a data set, on the CPU; the split depends on split_seed alone. Raises
-    DataNotFoundError if it is not there, ConfigError if one of its files cannot be read, it is not
-    as `own_data.Dataset` says, or there is too little to split, and OwnCodeError if a function of
-    the user's own fails."""
+    """Read and split a data set, on the CPU; the split depends on split_seed alone.
+
+    Raises:
+        DataNotFoundError: if it is not there.
+        ConfigError: if a file cannot be read, the data is not as `own.Dataset` says, or there is
+            too little to split.
+        OwnCodeError: if a function of the user's own fails.
+    """
     if is_address(config.root):
         config = replace(config, root=fetched(config.root))
-    if is_path(config.name):
-        train, test, n_classes, default = own_data.read(config.name, config.root)
+    if is_import_path(config.name):
+        data = own.read(config.name, config.root)
+        default = data.augmentation or Augmentation(0, False, 0)
     else:
         read, default = _SOURCES[config.name]
-        train, test, n_classes = read(config)
-    if test is None:
+        data = read(config)
+    train = Split(data.images, data.labels)
+    if data.test_images is None:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
+    else:
+        test = Split(data.test_images, data.test_labels)
     # Another seed, so that the validation split does not repeat the choice of the test split.
     train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
     if config.max_train is not None:
         # The first ones: they are in the random order that held out the validation split.
-        train = train.first(config.max_train)
+        train = train[: config.max_train]
     if config.size:
         try:
             train, val, test = (_resized(split, config.size) for split in (train, val, test))
@@ -60,8 +69,7 @@ def load(config: DataConfig) -> Dataset:
         default.flip if config.flip is None else config.flip,
         default.fill,
     )
-    digest = _sha256(train, val, test)
-    return Dataset(train, val, test, n_classes, augmentation, digest)
+    return Dataset(train, val, test, data.n_classes, augmentation, _sha256(train, val, test))
 
 
 def _sha256(*splits: Split) -> str:
@@ -89,27 +97,20 @@ def _resized(split: Split, size: int) -> Split:
     return Split(v2.functional.resize(split.images, [size, size], antialias=True), split.labels)
 
 
-def _hold_out(split: Split, fraction: float, seed: int, name: str) -> tuple[Split, Split]:
-    """(the rest, a fraction held out at random); `name` is that of the fraction's setting."""
+def _hold_out(split: Split, fraction: float, seed: int, setting: str) -> tuple[Split, Split]:
+    """(the rest, a fraction held out at random)."""
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
             "must leave one image or more on both sides, but got "
             f"{fraction} of {len(split)} images",
-            f"data.{name}",
+            f"data.{setting}",
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
-    held_out, rest = order[:n_held_out], order[n_held_out:]
-    return (
-        Split(split.images[rest], split.labels[rest]),
-        Split(split.images[held_out], split.labels[held_out]),
-    )
+    return split[order[n_held_out:]], split[order[:n_held_out]]
 
 
-_Read = tuple[Split, Split | None, int]
-
-
-def _read_digits(config: DataConfig) -> _Read:
+def _read_digits(config: DataConfig) -> own.Dataset:
     """1,797 real 8 x 8 digits that ship with scikit-learn; they have no test set of their own."""
     # Read from its file: importing scikit-learn takes longer than importing torch.
     library = find_spec("sklearn")
@@ -129,7 +130,7 @@ def _read_digits(config: DataConfig) -> _Read:
             "data.name",
         ) from error
     pixels = rows[:, :-1].double().view(-1, 1, 8, 8) * (255 / 16)
-    return Split(pixels.round().to(torch.uint8), rows[:, -1].long()), None, 10
+    return own.Dataset(pixels.round().to(torch.uint8), rows[:, -1].long(), 10)
 
 
 @contextmanager
@@ -145,18 +146,17 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Under the lock, so that nobody downloads into them now. rmdir removes empty ones only.
-            for path in (folder, *folder.parents):
-                if root in path.parents:
-                    with suppress(OSError):
-                        path.rmdir()
+            # Under the lock, so that nobody downloads into them now. Empty folders only: the root
+            # has the lock.
+            with suppress(OSError):
+                os.removedirs(folder)
 
 
-def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], _Read]:
-    def read(config: DataConfig) -> _Read:
+def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], own.Dataset]:
+    def read(config: DataConfig) -> own.Dataset:
         from torchvision import datasets
 
-        parts = []
+        parts: list[tuple[Tensor, Tensor]] = []
         where = Path(config.root).resolve() / folder
         for train in (True, False):
             try:
@@ -177,16 +177,16 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
                 ) from error
             images = torch.as_tensor(part.data)
             images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-            parts.append(Split(images.contiguous(), torch.as_tensor(part.targets).long()))
-        return parts[0], parts[1], 10
+            parts.append((images.contiguous(), torch.as_tensor(part.targets).long()))
+        (images, labels), (test_images, test_labels) = parts
+        return own.Dataset(images, labels, 10, test_images, test_labels)
 
     return read
 
 
 def _check_idx_files(folder: Path) -> None:
-    """Check that those of MNIST's files that are there have the dimensions in their names and the
-    length in their headers, since torchvision would not name the damaged file. Raises ConfigError
-    for the first that has not."""
+    """Raise ConfigError for the first of MNIST's files whose dimensions are not those in its name,
+    or whose length is not that in its header: torchvision would not name the damaged file."""
     for path in sorted(folder.glob("*-idx[13]-ubyte")):
         n_dims = int(path.name.removesuffix("-ubyte")[-1])
         n_bytes = 4 * (1 + n_dims)
@@ -229,13 +229,14 @@ def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -
     return found
 
 
-def _opened(path: str) -> Any:
-    """An image of a folder, decoded."""
+def _opened(path: str, first: list[tuple[str, Any]] | None = None) -> Any:
+    """A decoded image of a folder. Raises ConfigError if it cannot be read, or has another size
+    than the first one that was opened with this list of it."""
     from PIL import UnidentifiedImageError
     from torchvision.datasets.folder import default_loader
 
     try:
-        return default_loader(path)
+        image = default_loader(path)
     # Whatever a decoder raises for bytes that are not of its format, or for too many of them.
     except Exception as error:
         is_none = isinstance(error, UnidentifiedImageError)
@@ -243,31 +244,23 @@ def _opened(path: str) -> Any:
         raise ConfigError(
             f"every image must be readable, but {path} is not: {reason}", _ROOT
         ) from error
-
-
-class _OpenedOfOneSize:
-    """Opens images of a folder, and raises ConfigError for the first of another size."""
-
-    def __init__(self) -> None:
-        self._first: Any = None
-
-    def __call__(self, path: str) -> Any:
-        image = _opened(path)
-        name, (width, height) = self._first = self._first or (path, image.size)
+    if first is not None:
+        first.append((path, image.size))
+        name, (width, height) = first[0]
         if image.size != (width, height):
             raise ConfigError(
                 f"must be a number unless all images are of one size, but {name} has {width} x "
                 f"{height} pixels, and {path} {image.width} x {image.height}",
                 "data.size",
             )
-        return image
+    return image
 
 
-def _read_image_folder(config: DataConfig) -> _Read:
-    loader = _opened if config.size else _OpenedOfOneSize()
+def _read_image_folder(config: DataConfig) -> own.Dataset:
+    loader = _opened if config.size else functools.partial(_opened, first=[])
     train = _image_folder(config, "train", loader)
     if not os.path.isdir(Path(config.root, "test")):
-        return Split(*own_data.stacked(train)), None, len(train.classes)
+        return own.collected(train)
     test = _image_folder(config, "test", loader)
     if test.classes != train.classes:
         raise ConfigError(
@@ -275,13 +268,12 @@ def _read_image_folder(config: DataConfig) -> _Read:
             f"{test.classes}",
             _ROOT,
         )
-    train_split, test_split = (Split(*own_data.stacked(part)) for part in (train, test))
-    return train_split, test_split, len(train.classes)
+    return own.collected((train, test))
 
 
 # Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is shifted
 # into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
-_SOURCES: dict[str, tuple[Callable[[DataConfig], _Read], Augmentation]] = {
+_SOURCES: dict[str, tuple[Callable[[DataConfig], own.Dataset], Augmentation]] = {
     "digits": (_read_digits, Augmentation(1, False, 0)),
     "mnist": (_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),
     "fashion_mnist": (

@@ -6,7 +6,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-_OFFSET = -0.5
+OFFSET = -0.5
+"""What `normalized` adds to pixels of [0, 1] (paper, appendix A, of MNIST)."""
 
 
 @dataclass(frozen=True)
@@ -21,14 +22,14 @@ class Split:
 
     @property
     def normalization(self) -> dict[str, object]:
-        """What `normalized` does: images * scale + offset (paper, appendix A, of MNIST)."""
+        """What `normalized` does: images * scale + offset."""
         is_bytes = self.images.dtype == torch.uint8
         kind, scale = ("uint8", 1 / 255) if is_bytes else ("float32", 1.0)
-        return {"from": kind, "scale": scale, "offset": _OFFSET}
+        return {"from": kind, "scale": scale, "offset": OFFSET}
 
-    def first(self, n: int) -> "Split":
-        """The first n images, or all where there are fewer."""
-        return Split(self.images[:n], self.labels[:n])
+    def __getitem__(self, rows: slice | Tensor) -> "Split":
+        """The images at a slice or at int64 indices (n,), with their labels."""
+        return Split(self.images[rows], self.labels[rows])
 
     def to(self, device: torch.device) -> "Split":
         return Split(self.images.to(device), self.labels.to(device))
@@ -36,17 +37,17 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts by up to `shift` >= 0 pixels in each direction, with the uint8 value `fill` for
-    pixels that are shifted in; and, if `flip`, horizontal flips with probability 1/2."""
+    """Random shifts by up to `shift` >= 0 pixels in each direction, which bring in pixels of the
+    uint8 value `fill`; and, if `flip`, horizontal flips with probability 1/2."""
 
     shift: int
     flip: bool
     fill: int
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """The changes of n images: int64 (n, 3), row and column of the window that is kept, and 1
-        where it is mirrored. Drawn for a whole epoch at once, so that no step waits for the host,
-        with a generator of the CPU, so that all devices see the same images."""
+        """Draw the changes of n images: int64 (n, 3), row and column of the window that is kept,
+        and 1 where it is mirrored. A whole epoch is drawn at once, so that no step waits for the
+        host, by a generator of the CPU, so that all devices see the same images."""
         offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
         mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1).to(device)
@@ -90,14 +91,9 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images of a Split -> float32 in [-0.5, 0.5] (paper, appendix A, of MNIST), channels_last."""
+    """Images of a Split -> float32 in [-0.5, 0.5], channels_last."""
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
-    return (pixels / 255 if images.dtype == torch.uint8 else pixels) + _OFFSET
-
-
-def brightness(images: Tensor) -> Tensor:
-    """The inverse of `normalized`, as a fraction of white: [-0.5, 0.5] -> [0, 1]."""
-    return images + 0.5
+    return (pixels / 255 if images.dtype == torch.uint8 else pixels) + OFFSET
 
 
 def batches(

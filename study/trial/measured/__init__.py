@@ -1,9 +1,1 @@
-"""What is measured of a network, and the files that keep it.
-
-evaluation            accuracy, certificate, radii and inverse
-attack                what projected gradient descent leaves right
-own_blocks            blocks of the user's own, held against what their author proves
-own_metrics           metrics of the user's own
-network_files         a network with its proof, written to files
-reconstruction_image  a picture of images above their reconstructions
-"""
+"""What is measured of a network, and the files that keep it."""

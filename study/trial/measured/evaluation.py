@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from models import (
     Certificate,
     IResNet,
+    Solution,
     certified_radius,
     deployed,
     predicted_steps,
@@ -25,21 +26,18 @@ from study.metrics.definitions import (
     TEST_CERTIFIED_ACCURACY,
 )
 from study.metrics.reports import Evaluation
-from study.trial.data.tensors import Split, batches, brightness, normalized
-from study.trial.measured.own_blocks import check_attained
-from study.trial.measured.own_metrics import measure_own
+from study.trial.data.tensors import OFFSET, Split, batches, normalized
+from study.trial.measured.own import check_attained, measure_own
 
 BATCH_SIZE = 500
 # Images of the validation split at which the Jacobians of the blocks are taken.
 N_JACOBIAN_SAMPLES = 8
 # Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
-# The curve of reconstruction error against steps: images, and the most steps. All numbers of steps
-# are one batch, whose samples stop as they converge: about the cost of inverting 256 images.
-N_CURVE_SAMPLES = 12
-_CURVE_STEPS = 20
-# A step below this tolerance is lost in the rounding of float32.
-_CURVE_RTOL = 1e-7
+# The curve of reconstruction error against steps: images, the most steps, and a tolerance below
+# which float32 rounds steps away. All numbers of steps are one batch, whose samples stop as they
+# converge: about the cost of inverting 256 images.
+N_CURVE_SAMPLES, _CURVE_STEPS, _CURVE_RTOL = 12, 20, 1e-7
 # Points of the curve of certified accuracy.
 _N_CURVE_RADII = 65
 # Images of the validation split that are kept beside their reconstructions.
@@ -55,15 +53,14 @@ def statistics_images(train: Split) -> list[Tensor]:
 
 
 def refresh_statistics(model: IResNet, train: Split) -> None:
-    """Give the classifier's BatchNorm, if it has one, the statistics of training images: training
-    leaves averages over past weights, under dropout."""
+    """Set the statistics of the classifier's BatchNorm, if it has one, by training images: those
+    that training leaves are averages over past weights, under dropout."""
     if any(isinstance(module, nn.BatchNorm2d) for module in model.classifier):
         recompute_batch_norm(model, statistics_images(train))
 
 
 def in_precision(model: IResNet, precision: Precision) -> IResNet:
-    """The network that answers: in float64 a copy of the model, with the same weights; in float32
-    the model itself."""
+    """The network that answers: the model itself in float32, a copy of it in float64."""
     return model if precision == "float32" else deployed(model).double()
 
 
@@ -74,36 +71,45 @@ class Answers:
     Attributes:
         loss: the mean cross entropy, in nats.
         right: bool (N,) on the CPU, whether each image is classified right.
-        radii: float64 (N,) on the CPU, proven, as `certified_radius` gives them; None without a
-            certificate.
+        radii: float64 (N,) on the CPU, proven, as `certified_radius` gives them.
         unrounded: likewise, what they would be in exact arithmetic, as `radius_without_rounding`
             gives them.
     """
 
     loss: float
     right: Tensor
-    radii: Tensor | None = None
-    unrounded: Tensor | None = None
+    radii: Tensor
+    unrounded: Tensor
 
     @property
     def accuracy(self) -> float:
         """In [0, 1]."""
-        return int(self.right.sum()) / len(self.right)
+        return _fraction(self.right)
 
     def certified(self, radius: float) -> Tensor:
         """bool (N,) on the CPU: whether each image is right with a proven radius above `radius`,
-        l2, in pixels of [0, 1], >= 0. Needs radii."""
-        assert self.radii is not None
+        l2, in pixels of [0, 1], >= 0."""
         return self.radii > radius
 
     def certified_accuracy(self, radius: float) -> float:
         """The fraction of the images that are `certified`, in [0, 1]."""
-        return int(self.certified(radius).sum()) / len(self.right)
+        return _fraction(self.certified(radius))
+
+    def lost_to_rounding(self, radius: float) -> float:
+        """The fraction of the images that would be `certified` in exact arithmetic, but are not.
+        Blocks that bound no rounding give radii of -inf, which are not lost to it."""
+        return _fraction(
+            (self.unrounded > radius) & (self.radii <= radius) & (self.radii > -math.inf)
+        )
+
+
+def _fraction(of_images: Tensor) -> float:
+    return int(of_images.sum()) / len(of_images)
 
 
 @dataclass(frozen=True)
 class OnSplits:
-    """Answers, with radii, of one network on the validation split and on the test split."""
+    """Answers of one network on the validation split and on the test split."""
 
     val: Answers
     test: Answers
@@ -111,32 +117,24 @@ class OnSplits:
 
 @torch.no_grad()
 def evaluate(
-    model: IResNet,
-    split: Split,
-    precision: Precision,
-    certificate: Certificate | None = None,
+    model: IResNet, split: Split, precision: Precision, certificate: Certificate
 ) -> Answers:
-    """The answers of a model in eval mode on a split, in a precision; with its certificate, their
-    radii."""
+    """The answers of a model in eval mode on a split, in a precision, with proven radii."""
     assert not model.training
-    dtype = getattr(torch, precision)
+    dtype, device = getattr(torch, precision), split.labels.device
     answering = in_precision(model, precision)
-    total_loss = torch.zeros((), device=split.labels.device, dtype=torch.float64)
-    right = torch.empty(len(split), dtype=torch.bool, device=split.labels.device)
-    radii, unrounded = torch.empty(2, len(split), dtype=torch.float64, device=split.labels.device)
+    total_loss = torch.zeros((), device=device, dtype=torch.float64)
+    right = torch.empty(len(split), dtype=torch.bool, device=device)
+    radii, unrounded = torch.empty(2, len(split), dtype=torch.float64, device=device)
     for rows in batches(split, BATCH_SIZE):
         labels = split.labels[rows]
         images = normalized(split.images[rows]).to(dtype)
         logits = answering(images)
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
         right[rows] = logits.argmax(1) == labels
-        if certificate is not None:
-            radii[rows] = certified_radius(model, images, labels, certificate)
-            unrounded[rows] = radius_without_rounding(logits, labels, certificate)
-    loss = total_loss.item() / len(split)
-    if certificate is None:
-        return Answers(loss, right.cpu())
-    return Answers(loss, right.cpu(), radii.cpu(), unrounded.cpu())
+        radii[rows] = certified_radius(model, images, labels, certificate)
+        unrounded[rows] = radius_without_rounding(logits, labels, certificate)
+    return Answers(total_loss.item() / len(split), right.cpu(), radii.cpu(), unrounded.cpu())
 
 
 def measure(
@@ -145,21 +143,18 @@ def measure(
     """(what a network of a trial, in eval mode, measures on a validation split and what is proven
     of it; its answers on the split). Raises OwnCodeError if a metric of the user's own gives no
     finite number, or a block of the user's own attains more than it proves."""
-    settings = trial.evaluation
     check_attained(model, normalized(val.images[:N_JACOBIAN_SAMPLES]), certificate)
     answers = evaluate(model, val, trial.precision, certificate)
-    assert answers.radii is not None
-    assert answers.unrounded is not None
-    images = normalized(val.images[: settings.n_inverse_samples])
+    images = normalized(val.images[: trial.evaluation.n_inverse_samples])
     inverse_steps, reconstruction_error, noise_error = measure_inverse(
-        model, images, certificate, settings
+        model, images, certificate, trial.evaluation
     )
     evaluation = Evaluation(
         val_loss=answers.loss,
         val_accuracy=answers.accuracy,
         certified_accuracy=answers.certified_accuracy(trial.radius),
         median_radius=answers.radii.median().item(),
-        lost_to_rounding=lost_to_rounding(answers.radii, answers.unrounded, trial.radius),
+        lost_to_rounding=answers.lost_to_rounding(trial.radius),
         logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
         inverse_lipschitz_upper_bound=certificate.inverse_lipschitz_upper_bound,
         lipschitz_upper_bound=certificate.lipschitz_upper_bound,
@@ -183,20 +178,12 @@ def measure_test(
     return accuracies, answers
 
 
-def lost_to_rounding(radii: Tensor, unrounded: Tensor, radius: float) -> float:
-    """The fraction of images whose radius (N,) is above `radius` >= 0 in exact arithmetic, but not
-    with rounding. Blocks that bound no rounding give radii of -inf, which are not lost to it."""
-    return int(((unrounded > radius) & (radii <= radius) & (radii > -math.inf)).sum()) / len(radii)
-
-
 def certified_curve(answers: Answers) -> dict[str, Any]:
     """Certified accuracy over the radius, up to the largest of the proven radii."""
-    radii = answers.radii
-    assert radii is not None
-    largest = radii.clamp(min=0).nan_to_num(posinf=0.0).max().item()
+    largest = answers.radii.clamp(min=0).nan_to_num(posinf=0.0).max().item()
     grid = torch.linspace(0, largest, _N_CURVE_RADII, dtype=torch.float64).tolist()
     return {
-        "n_images": len(radii),
+        "n_images": len(answers.radii),
         "radius": grid,
         CERTIFIED_ACCURACY: [answers.certified_accuracy(radius) for radius in grid],
     }
@@ -206,12 +193,12 @@ def certified_curve(answers: Answers) -> dict[str, Any]:
 def measure_inverse(
     model: IResNet, images: Tensor, certificate: Certificate, settings: EvaluationConfig
 ) -> tuple[float, float, float]:
-    """(inverse_steps, reconstruction_error, noise_error) as study.metrics defines them, in eval
-    mode."""
+    """(inverse_steps, reconstruction_error, noise_error) as study.metrics defines them, of a
+    network in eval mode."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     features = model.features(images)
     exact, rounded = (
-        model.inverse(z, rtol=rtol, max_steps=max_steps, **_proof(certificate))
+        _inverted(model, certificate, z, rtol, max_steps)
         for z in (features, features.bfloat16().to(features.dtype))
     )
     n_steps = torch.where(exact.converged, exact.n_steps, max_steps)
@@ -229,13 +216,12 @@ def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> d
     limits = torch.arange(1, _CURVE_STEPS + 1, device=images.device)
     n = len(images)
     z = model.features(images).repeat(_CURVE_STEPS, 1, 1, 1)
-    limits = limits.repeat_interleave(n)
-    solution = model.inverse(z, rtol=_CURVE_RTOL, max_steps=limits, **_proof(certificate))
-    errors = [_relative_error(part, images) for part in solution.last_iterate.split(n)]
+    solution = _inverted(model, certificate, z, _CURVE_RTOL, limits.repeat_interleave(n))
+    errors = (_relative_error(part, images) for part in solution.last_iterate.split(n))
     return {
         "n_samples": n,
-        "n_steps": list(range(1, _CURVE_STEPS + 1)),
-        RECONSTRUCTION_ERROR: [e if math.isfinite(e) else None for e in errors],
+        "n_steps": limits.tolist(),
+        RECONSTRUCTION_ERROR: list(map(finite, errors)),
     }
 
 
@@ -243,10 +229,10 @@ def inverse_curve(model: IResNet, certificate: Certificate, images: Tensor) -> d
 def predicted_and_needed_steps(
     model: IResNet, certificate: Certificate, images: Tensor, settings: EvaluationConfig
 ) -> dict[str, Any]:
-    """For each block the steps after which plain fixed-point iteration is proven to stop
-    (`predicted_steps`) and the steps that the inverse needed; and the proven bounds, l2, of the
-    distance of the reconstruction from the exact preimage of the features as they are, and from the
-    image, by the features alone. Each is the largest over the images, unless it is a mean."""
+    """For each block, the steps after which plain fixed-point iteration is proven to stop
+    (`predicted_steps`) and the steps that the inverse needed; and proven bounds, l2, of the
+    distance of the reconstruction from the exact preimage of the features (`error_bound`) and from
+    the image (`image_error_bound`). Each is the largest over the images, unless it is a mean."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     first_errors, x = [], images
     blocks = set(model.blocks)
@@ -259,10 +245,6 @@ def predicted_and_needed_steps(
     solution = model.inverse(x, rtol=rtol, max_steps=max_steps, certificate=certificate)
     assert solution.error_bound is not None
     assert solution.image_error_bound is not None
-    proven = {
-        "error_bound": solution.error_bound[0].max().item(),
-        "image_error_bound": solution.image_error_bound.max().item(),
-    }
     return {
         "rtol": rtol,
         "predicted_steps": [
@@ -271,22 +253,9 @@ def predicted_and_needed_steps(
         ],
         "needed_steps_mean": solution.n_steps.double().mean(dim=1).tolist(),
         "needed_steps_max": solution.n_steps.amax(dim=1).tolist(),
-        **{key: bound if math.isfinite(bound) else None for key, bound in proven.items()},
+        "error_bound": finite(solution.error_bound[0].max().item()),
+        "image_error_bound": finite(solution.image_error_bound.max().item()),
     }
-
-
-def _proof(certificate: Certificate) -> dict[str, Any]:
-    """What `IResNet.inverse` is given beside its settings: the certificate where the inverse may
-    converge by it alone, of blocks that are invertible but do not contract."""
-    needs = certificate.invertible and not certificate.contraction
-    return {"certificate": certificate if needs else None, "bound_error": False}
-
-
-def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
-    """Mean over samples of ||x - x_hat||_2 / ||x||_2; infinite where x_hat is not finite."""
-    difference = (reconstruction - images).flatten(1).double().norm(dim=1)
-    error = (difference / images.flatten(1).double().norm(dim=1)).mean().item()
-    return error if math.isfinite(error) else math.inf
 
 
 @torch.no_grad()
@@ -295,11 +264,34 @@ def reconstructions(
 ) -> tuple[Tensor, Tensor]:
     """Validation images and their reconstructions from their features: float (N, C, H, W) on the
     CPU, 0 black and 1 white. Last iterates, converged or not: any value is possible, NaN too."""
-    images = normalized(val.images[:_N_RECONSTRUCTIONS])
-    solution = model.eval().inverse(
-        model.features(images),
-        rtol=settings.inverse_rtol,
-        max_steps=settings.inverse_max_steps,
-        **_proof(certificate),
+    images, rtol = normalized(val.images[:_N_RECONSTRUCTIONS]), settings.inverse_rtol
+    z = model.features(images)
+    solution = _inverted(model, certificate, z, rtol, settings.inverse_max_steps)
+    return (images - OFFSET).cpu(), (solution.last_iterate - OFFSET).cpu()
+
+
+def finite(value: float) -> float | None:
+    """None for infinities and NaN, which JSON cannot hold."""
+    return value if math.isfinite(value) else None
+
+
+def _inverted(
+    model: IResNet, certificate: Certificate, z: Tensor, rtol: float, max_steps: int | Tensor
+) -> Solution:
+    """The inverse, with the certificate where it is needed to converge: for blocks that are
+    invertible but do not contract."""
+    needs = certificate.invertible and not certificate.contraction
+    return model.inverse(
+        z,
+        rtol=rtol,
+        max_steps=max_steps,
+        certificate=certificate if needs else None,
+        bound_error=False,
     )
-    return brightness(images).cpu(), brightness(solution.last_iterate).cpu()
+
+
+def _relative_error(reconstruction: Tensor, images: Tensor) -> float:
+    """Mean over samples of ||x - x_hat||_2 / ||x||_2; infinite where x_hat is not finite."""
+    difference = (reconstruction - images).flatten(1).double().norm(dim=1)
+    error = (difference / images.flatten(1).double().norm(dim=1)).mean().item()
+    return error if math.isfinite(error) else math.inf

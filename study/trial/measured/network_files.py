@@ -5,7 +5,6 @@ goes with the network into the trial's checkpoint, and from there into MLflow.
 """
 
 import json
-import math
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -35,11 +34,12 @@ from study.trial.measured.evaluation import (
     N_JACOBIAN_SAMPLES,
     OnSplits,
     certified_curve,
+    finite,
     inverse_curve,
     predicted_and_needed_steps,
     reconstructions,
 )
-from study.trial.measured.own_blocks import own_blocks
+from study.trial.measured.own import own_blocks
 from study.trial.measured.reconstruction_image import save_reconstructions
 
 
@@ -80,34 +80,44 @@ def save_network(
     RECONSTRUCTIONS.
 
     Args:
-        answers: those of the network, with radii.
+        answers: of the network.
         trial: the one that trained it, on `dataset`.
         base: of a projection: the network of the training.
     """
     model, certificate = network.model, network.certificate
-    write_network(folder, model, _description(trial, dataset), base)
-    sampled = empirical_lipschitz(model, normalized(dataset.val.images[:N_JACOBIAN_SAMPLES]))
-    _write_json(
-        folder / CERTIFICATE,
-        {
-            **certificate.to_dict(),
-            "empirical_lipschitz": list(sampled),
-            "on_validation_split": certified_curve(answers.val),
-            "on_test_split": certified_curve(answers.test),
+    val, settings = dataset.val, trial.evaluation
+    description = {
+        "architecture": architecture(trial.model, dataset.in_shape, dataset.n_classes),
+        "data": {
+            "name": trial.data.name,
+            "n_train": len(dataset.train),
+            "n_val": len(val),
+            "n_test": len(dataset.test),
+            "sha256": dataset.sha256,
+            "normalization": dataset.train.normalization,
         },
-    )
-    images = normalized(dataset.val.images[:N_CURVE_SAMPLES])
-    steps = predicted_and_needed_steps(model, certificate, images, trial.evaluation)
-    pictures = reconstructions(model, certificate, dataset.val, trial.evaluation)
-    largest = save_reconstructions(folder / RECONSTRUCTIONS, *pictures)
+        **trial.meaning,
+    }
+    write_network(folder, model, description, base)
+    proof = {
+        **certificate.to_dict(),
+        "empirical_lipschitz": list(
+            empirical_lipschitz(model, normalized(val.images[:N_JACOBIAN_SAMPLES]))
+        ),
+        "on_validation_split": certified_curve(answers.val),
+        "on_test_split": certified_curve(answers.test),
+    }
+    images = normalized(val.images[:N_CURVE_SAMPLES])
+    pictures = reconstructions(model, certificate, val, settings)
     inverse = {
         **inverse_curve(model, certificate, images),
-        **steps,
-        LARGEST_PIXEL_ERROR: largest if math.isfinite(largest) else None,
+        **predicted_and_needed_steps(model, certificate, images, settings),
+        LARGEST_PIXEL_ERROR: finite(save_reconstructions(folder / RECONSTRUCTIONS, *pictures)),
     }
-    _write_json(folder / INVERSE, inverse)
     right, certified = answers.val.right, answers.val.certified(trial.radius)
-    _write_json(folder / VAL_RIGHT, packed(right.tolist(), certified.tolist(), trial.radius))
+    kept = packed(right.tolist(), certified.tolist(), trial.radius)
+    for name, content in ((CERTIFICATE, proof), (INVERSE, inverse), (VAL_RIGHT, kept)):
+        (folder / name).write_text(json.dumps(content, indent=1) + "\n")
 
 
 def architecture(
@@ -116,23 +126,3 @@ def architecture(
     """The arguments of IResNet for the network of a config in plain convolutions."""
     plain = replace(config, norm="none") if config.norm == "spectral" else config
     return {"in_shape": in_shape, "n_classes": n_classes, **asdict(plain)}
-
-
-def _description(trial: TrialConfig, dataset: Dataset) -> dict[str, Any]:
-    """The architecture of a network, its data, and what its figures mean."""
-    return {
-        "architecture": architecture(trial.model, dataset.in_shape, dataset.n_classes),
-        "data": {
-            "name": trial.data.name,
-            "n_train": len(dataset.train),
-            "n_val": len(dataset.val),
-            "n_test": len(dataset.test),
-            "sha256": dataset.sha256,
-            "normalization": dataset.train.normalization,
-        },
-        **trial.meaning,
-    }
-
-
-def _write_json(path: Path, content: dict[str, Any]) -> None:
-    path.write_text(json.dumps(content, indent=1) + "\n")

@@ -1,0 +1,79 @@
+"""Blocks and metrics of the user's own: whether blocks keep what their author proves of them, and
+the numbers that metrics give for a network."""
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor
+
+from models import Block, BlockError, Certificate, IResNet, empirical_bounds
+from study.config.imports import called, users_code
+from study.config.trial import TrialConfig
+from study.errors import OwnCodeError
+from study.trial.data.tensors import Split, normalized
+from study.trial.randomness import seeded
+
+_KEY = "model.block"
+# By how much more a block may attain than its author proves. Relative: what it computes from its
+# weights differs in float32 and float64. Absolute: the rounding of float64.
+_RELATIVE_ROOM, _ABSOLUTE_ROOM = 1e-6, 1e-9
+
+
+@contextmanager
+def own_blocks() -> Iterator[None]:
+    """Raise OwnCodeError for a BlockError within the context."""
+    try:
+        yield
+    except BlockError as error:
+        raise OwnCodeError(str(error), _KEY) from error
+
+
+def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> None:
+    """Raise OwnCodeError if a block of another author attains more than that author proves, at
+    images (B, C, H, W) as the model, in eval mode, takes them. It is an attack, which finds only
+    some false bounds: see `models.proofs.empirical_bounds`."""
+    if not certificate.others:
+        return
+    attained = empirical_bounds(model, images)
+    for module, block, found in zip(model.blocks, certificate.blocks, attained, strict=True):
+        if found is None:
+            continue
+        assert isinstance(module, Block)
+        of_inverse = 1 / found.alpha if found.alpha != 0 else math.inf
+        for what, proven, value in (
+            ("Lip(g)", block.upper_bound, found.lipschitz),
+            ("beta", block.map_lipschitz_upper_bound, found.beta),
+            ("1 / alpha", block.inverse_lipschitz_upper_bound, of_inverse),
+            ("rounding", module.bounds().rounding, found.rounding),
+        ):
+            room = proven * _RELATIVE_ROOM + _ABSOLUTE_ROOM
+            # NaN keeps no bound.
+            if proven < math.inf and not value <= proven + room:
+                raise OwnCodeError(
+                    f"{block.proven_by} proves a bound of {proven:.4g} for {what} of {block.name}, "
+                    f"but it attains {value:.4g}",
+                    _KEY,
+                )
+
+
+@torch.no_grad()
+def measure_own(
+    model: IResNet, val: Split, trial: TrialConfig, certificate: Certificate
+) -> dict[str, float]:
+    """Name -> value of a trial's own metrics, each `function(model, images, labels, certificate)`:
+    the validation split as the network takes it, float32 (N, C, H, W) and int64 (N,), on the
+    network's device. torch's random state is the same for each network of the trial, and no
+    gradients are recorded. Raises OwnCodeError for the first that gives no finite number."""
+    values, images = {}, None
+    for name, path in trial.metrics:
+        images = normalized(val.images) if images is None else images
+        key, function = f"metrics.{name}", called(path)
+        awaited_code = users_code("it must give a number", key, f"the metric {path}")
+        with awaited_code, seeded(trial.seed, 0, images.device):
+            value = float(function(model, images, val.labels, certificate))
+        if not math.isfinite(value):
+            raise OwnCodeError("it must give a finite number", key, value)
+        values[name] = value
+    return values
