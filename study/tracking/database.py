@@ -8,6 +8,7 @@ import os
 import sqlite3
 import time
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -49,26 +50,28 @@ def is_whole(database: Path) -> bool:
     if not database.exists():
         return False
     try:
-        with closing(sqlite3.connect(f"{database.as_uri()}?mode=ro", uri=True)) as connection:
-            return connection.execute("SELECT 1 FROM experiments").fetchone() is not None
+        return _has_row(database, "SELECT 1 FROM experiments")
     except sqlite3.Error as error:
         return "no such table" not in str(error)
 
 
 def is_of_others(database: Path) -> bool:
     """Whether a database has tables, but not those of MLflow, which would add its own to them."""
-    uri = f"{database.as_uri()}?mode=ro"
+    # One that is locked is said to be so by what reads it next, after a while.
+    has_row = partial(_has_row, database, timeout=0.0)
     try:
-        # One that is locked is said to be so by what reads it next, after a while.
-        with closing(sqlite3.connect(uri, timeout=0, uri=True)) as connection:
-            tables = "SELECT 1 FROM sqlite_master WHERE type = 'table'"
-            if connection.execute(tables).fetchone() is None:
-                return False
+        if has_row("SELECT 1 FROM sqlite_master WHERE type = 'table'"):
             # MLflow creates this table first.
-            connection.execute("SELECT artifact_location, lifecycle_stage FROM experiments")
+            has_row("SELECT artifact_location, lifecycle_stage FROM experiments")
     except sqlite3.Error as error:
         return str(error).startswith(("no such table", "no such column"))
     return False
+
+
+def _has_row(database: Path, query: str, timeout: float = 5.0) -> bool:
+    uri = f"{database.as_uri()}?mode=ro"
+    with closing(sqlite3.connect(uri, timeout=timeout, uri=True)) as connection:
+        return connection.execute(query).fetchone() is not None
 
 
 def _create(database: Path) -> None:

@@ -19,7 +19,7 @@ from study.errors import LocationError, printable
 from study.tracking.client import Client
 from study.tracking.locations import ID, current, local_folder
 
-# MLflow's name of the folder of files, within that of a run or model.
+# MLflow's name of the folder of files, within the folder of a run or model.
 _FILES = "artifacts"
 _SERVER = ("http", "https")
 _OF_SERVER = "mlflow-artifacts"
@@ -124,7 +124,7 @@ def log_text(client: Client, run: Run, text: str, name: str) -> None:
 
 
 def log_file(client: Client, run: Run, path: Path) -> None:
-    """Copy a file to those of a run."""
+    """Copy a file to the files of a run."""
     place_of(client, run)
     client.call(client.api.log_artifact, run.info.run_id, str(path))
 

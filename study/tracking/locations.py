@@ -67,7 +67,7 @@ def current(tracking_uri: str, location: str) -> str:
 
 def check_not_moved(tracking_uri: str, study: str, location: str) -> None:
     """Raise TrackingError if a study was moved or copied: it can be changed only where it was
-    begun. `location` is that of its run's artifacts."""
+    begun. `location`: where its run's artifacts are."""
     there, database = moved(tracking_uri, location), database_file(tracking_uri)
     if there is not None and database is not None:
         begun = location.removesuffix(f"/{there.relative_to(database.parent)}")

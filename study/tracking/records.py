@@ -5,7 +5,6 @@ for each of its projections. Who needs all of it gets one StudyRead, and hands i
 """
 
 import json
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
@@ -21,15 +20,10 @@ from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
-from study.tracking.values import (
-    as_json,
-    metrics_of,
-    network_of,
-    sample_of,
-    seconds,
-    value_of,
-)
+from study.tracking.values import as_json, metrics_of, network_of, sample_of, seconds, value_of
 
+# MLflow's filter for trials and projections.
+_NETWORKS = f"tags.`{tags.KIND}` != '{tags.STUDY}'"
 _ORIGINS = (("told", tags.TOLD), ("given", tags.GIVEN))
 
 
@@ -38,8 +32,7 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
-        name: that of its experiment, which somebody may have renamed or copied. So what is printed
-            of a study is looked up in that experiment again.
+        name: of its experiment, which may be a copy: what is printed is looked up there again.
         source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it has ended; if not, it can be resumed.
@@ -77,7 +70,7 @@ class TrialRecord:
     """A trial, or a projection of one, as MLflow knows it.
 
     Attributes:
-        params: as text; a projection has those of its training, and what it was projected to.
+        params: as text; a projection has its training's, and what it was projected to.
         metrics: the last value of each; without values that no network can have, which somebody
             else wrote.
         repeat_of: id of the first trial of the same sample; its own for the first.
@@ -135,8 +128,7 @@ class Records:
 
     def __init__(self, client: Client, keeps_files: bool = False) -> None:
         """`keeps_files`: read each file of a run once, until `forget`."""
-        self.client = client
-        self._call = client.call
+        self.client, self._call = client, client.call
         self._places: dict[str, str] = {}
         self._keeps_files = keeps_files
         self._files: dict[tuple[str, str], bytes] = {}
@@ -198,6 +190,7 @@ class Records:
             # Anybody may have changed these tags.
             n_searches = (as_json(of_run.get(tags.EXTENSION, ""), dict) or {}).get("n_searches")
             versions = as_json(of_run.get(tags.VERSIONS, ""), dict) or {}
+            own_code = as_json(of_run.get(tags.OWN_CODE, ""), dict) or {}
             try:
                 content = json.loads(of_run[tags.CONFIG])
                 name = {"name": names[run.info.experiment_id]}
@@ -219,7 +212,7 @@ class Records:
                 is_clean=of_run.get(tags.TREE) != "changed",
                 versions={printable(name): printable(str(of)) for name, of in versions.items()},
                 is_told=of_run.get(tags.TOLD) == "true",
-                own_code=as_json(of_run.get(tags.OWN_CODE, ""), dict) or {},
+                own_code=own_code,
                 is_published=of_run.get(tags.PUBLISHED) == "true",
                 # Empty if the study was extended since.
                 end_of_search=printable(of_run.get(tags.END_OF_SEARCH, "")) or None,
@@ -237,10 +230,8 @@ class Records:
 
     def n_completed(self, study: StudyRecord) -> int:
         """The number of trials of a study that trained for all of their epochs, so far."""
-        condition = (
-            f"tags.`{tags.KIND}` = '{tags.TRIAL}' and "
-            f"tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
-        )
+        of_trials = f"tags.`{tags.KIND}` = '{tags.TRIAL}'"
+        condition = f"{of_trials} and tags.`{tags.STATE}` = '{TrialStatus.COMPLETED}'"
         return sum(1 for _ in self.client.search_runs([study.experiment_id], condition))
 
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
@@ -252,10 +243,13 @@ class Records:
         """The trials of a study by id, each followed by its projections, largest bound first;
         `where` is an MLflow search filter."""
         # One search: MLflow scans the experiment for each.
-        condition = f"tags.`{tags.KIND}` != '{tags.STUDY}'" + (f" and {where}" if where else "")
+        condition = _NETWORKS + (f" and {where}" if where else "")
         runs = self.client.search_runs([study.experiment_id], condition)
         records = [_record(study, run) for run in runs if _is_of(study, run)]
-        return sorted(_grouped(study, records), key=_by_size)
+        return sorted(
+            _grouped(study, records),
+            key=lambda r: (int(r.trial_id), r.projected_to is not None, -(r.projected_to or 0.0)),
+        )
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
         """The runs of trials that ended after a time, and the study's own run if that did too, each
@@ -273,9 +267,7 @@ class Records:
 
     def runs_beginning(self, beginning: str) -> list[Run]:
         """The runs of trials and projections whose id begins with this."""
-        condition = (
-            f"attributes.run_id LIKE '{beginning}%' and tags.`{tags.KIND}` != '{tags.STUDY}'"
-        )
+        condition = f"attributes.run_id LIKE '{beginning}%' and {_NETWORKS}"
         ids = [experiment.experiment_id for experiment in self._experiments()]
         return list(self.client.search_runs(ids, condition))
 
@@ -305,10 +297,8 @@ class Records:
 
 def _is_of(study: StudyRecord, run: Run) -> bool:
     """Whether a run is a trial or projection of a study; users may put other runs beside them."""
-    kind = run.data.tags[tags.KIND]
-    if kind == tags.TRIAL:
-        return bool(run.data.tags.get(tags.PARENT) == study.run_id)
-    return bool(kind == tags.PROJECTION)
+    kind, parent = run.data.tags[tags.KIND], run.data.tags.get(tags.PARENT)
+    return bool(kind == tags.PROJECTION or (kind == tags.TRIAL and parent == study.run_id))
 
 
 def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[TrialRecord]:
@@ -321,12 +311,6 @@ def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[Tri
         is_same = of_trial.setdefault(record.repeat_of, text) == text
         is_repeat = is_same and study.config.search.repeats > 1
         yield record if is_repeat else replace(record, repeat_of=record.trial_id)
-
-
-def _by_size(record: TrialRecord) -> tuple[int, float]:
-    """Sort key: a trial by its id, its projections behind it."""
-    bound = math.inf if record.projected_to is None else record.projected_to
-    return int(record.trial_id), -bound
 
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:

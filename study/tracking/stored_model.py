@@ -4,8 +4,8 @@ Files of a logged model, each named with its digest in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
     data/network/network.json           the network, and its tensors, as `models` writes them
-    data/network/weights.safetensors    of a projection: those of the training
-    data/network/changes.safetensors    of a projection: the tensors that differ
+    data/network/weights.safetensors    a projection has its training's
+    data/network/changes.safetensors    a projection's tensors that differ from them
     data/network/certificate.json       what is proven of it
     code/models/                        the code that builds it, and its loader
 
@@ -126,12 +126,13 @@ def _log_model(
 
 
 def share(folder: Path, names: Iterable[str], latest: dict[str, Path]) -> None:
-    """Hard-link files of a model to equal ones of earlier models: all models of a study share code,
-    and those of one training also tensors. Deleting one leaves the files of the others.
+    """Hard-link files of a model to equal files of earlier models: all models of a study share
+    code, a training's network and its projections also tensors. Deleting a model leaves the files
+    of the others.
 
     Args:
         names: paths of its files below the folder.
-        latest: path -> the file to which that of the next model is linked if they are equal.
+        latest: path -> the file to which the next model's is linked if they are equal.
     """
     for name in names:
         path, source = folder / name, latest.get(name)
@@ -191,8 +192,8 @@ def fetched(records: Records, run_id: str) -> Iterator[Stored]:
     """The network of a run, fetched; its files are there while the context lasts.
 
     Raises:
-        TrackingError: if the run is missing, or is not that of a completed trial or of a
-            projection, or MLflow or the store cannot be read.
+        TrackingError: if there is no such run, or it is no completed trial and no projection, or
+            MLflow or the store cannot be read.
     """
     run = records.client.get_run(run_id)
     metrics, state = metrics_of(run), run.data.tags.get(tags.STATE, "of no state")
@@ -252,10 +253,10 @@ def _digests(run: Run, tag: str) -> dict[str, str]:
     """Files and their digests, from a tag of the run."""
     if tag not in run.data.tags:
         raise ValueError(f"manifest: the run must have the tag {tag}, but has none")
-    files = as_json(run.data.tags[tag], dict)
-    if files is None or not all(isinstance(digest, str) for digest in files.values()):
+    digests = as_json(run.data.tags[tag], dict)
+    if digests is None or not all(isinstance(digest, str) for digest in digests.values()):
         raise ValueError(f"manifest: {tag} must name files with their digests")
-    return files
+    return digests
 
 
 def _files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
@@ -266,14 +267,14 @@ def _files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, 
     if MODEL in there:
         # MLflow loads runs:/RUN_ID/model from both, one over the other.
         raise ValueError(f"run: it must have no files under {MODEL} beside its model, but has some")
-    files = {}
+    contents = {}
     for name in sorted({NETWORK, CERTIFICATE, INVERSE, VAL_RIGHT, *logged}):
         if name not in there:
             raise ValueError(f"run: it must have {name}, but has not")
-        files[name] = records.artifact(run_id, name)
-        if hashlib.sha256(files[name]).hexdigest() != logged.get(name):
+        contents[name] = records.artifact(run_id, name)
+        if hashlib.sha256(contents[name]).hexdigest() != logged.get(name):
             raise ValueError(f"run: its {name} is not the file that was logged")
-    return files, tuple(map(printable, sorted(there - logged.keys())))
+    return contents, tuple(map(printable, sorted(there - logged.keys())))
 
 
 def data_digest(records: Records, run_id: str) -> str | None:

@@ -193,7 +193,7 @@ class Tracker:
         """Log the metrics of some epochs, with the times at which they were measured.
 
         Args:
-            reports: in any order; those of a checkpoint may follow later ones.
+            reports: in any order; a checkpoint's may follow later ones.
             node: address of the node that measured them, if known.
         """
         trial = self._trials[trial_id]
@@ -259,7 +259,6 @@ class Tracker:
         """Log a projection as a run below its trial's; returns the run's id."""
         trial = self._trials[trial_id]
         bound, authors = report.inverse_lipschitz_upper_bound, self._authors(trial)
-        assert bound is not None
         proof = pages.describe_inverse(bound, authors)
         note = f"{pages.describe_projection(trial_id, report.projected_to, authors)} {proof}"
         run = self._call(

@@ -27,7 +27,7 @@ _T = TypeVar("_T")
 
 
 def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
-    """The parameters of a trial: all settings, those of `data` with that prefix."""
+    """The parameters of a trial: all settings; `data.` precedes the settings of its data."""
     return {
         **asdict(trial.model),
         **asdict(trial.training),

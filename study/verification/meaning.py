@@ -6,7 +6,6 @@ has the radius, the precision, the split and the goals: what `TrialConfig.meanin
 
 import json
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from models import NETWORK
@@ -20,8 +19,10 @@ _LINEAR = ("scale", "offset")
 def trial_of(stored: Stored) -> TrialConfig | None:
     """The trial of a network, by its sample and the settings of its study; None if these cannot be
     read. Raises ValueError if the sample is none of that study."""
+    if stored.study is None:
+        return None
     try:
-        return stored.study and stored.study.config.resolve(stored.sample, seed=0)
+        return stored.study.config.resolve(stored.sample, seed=0)
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         sample = quoted(stored.sample)
         raise ValueError(f"its sample must be one of its study, but is {sample}") from error
@@ -38,35 +39,19 @@ def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[st
         )
 
 
-@dataclass(frozen=True)
-class Meaning:
-    """What the figures of a trial's network mean.
-
-    Attributes:
-        conditions: at which radius, in which precision and on which split they were measured.
-        objectives: the metrics that its study optimizes.
-    """
-
-    conditions: str
-    objectives: tuple[str, ...]
-
-    def in_words(self, measured: Collection[str]) -> str:
-        """The meaning, to follow "measured" in a message; `measured` are names of metrics."""
-        again = [name for name in self.objectives if name in measured]
-        others = [name for name in self.objectives if name not in measured]
-        left = f", not for {', '.join(others)}" if others else ""
-        return f"{self.conditions}, for {', '.join(again) or 'no objective'}{left}"
-
-
-def meaning_of(network: Mapping[str, Any], trial: TrialConfig) -> Meaning:
-    """What the figures of a trial's network mean; `network` is the content of NETWORK, which has
-    nothing of `other_meaning`."""
+def in_words(network: Mapping[str, Any], trial: TrialConfig, measured: Collection[str]) -> str:
+    """What the figures of a trial's network mean, to follow "measured" in a message: at which
+    radius, in which precision, on which split, for which goals. `network` is the content of
+    NETWORK, which has nothing of `other_meaning`; `measured` are names of metrics."""
     name, *split = (f"{key} {value}" for key, value in trial.split.items() if value is not None)
-    conditions = (
+    again = [name for name in trial.objectives if name in measured]
+    others = [name for name in trial.objectives if name not in measured]
+    left = f", not for {', '.join(others)}" if others else ""
+    return (
         f"at radius {trial.radius:.6g} (l2, pixels from 0 to 1) in {trial.precision}, on "
-        f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}"
+        f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}, for "
+        f"{', '.join(again) or 'no objective'}{left}"
     )
-    return Meaning(conditions, trial.objectives)
 
 
 def _normalization(network: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from typing import Any
 
 from models import NETWORK, Certificate, IResNet, is_import_path
 from study.config.trial import TrialConfig
-from study.errors import OwnCodeError, TrackingError, UserError
+from study.errors import OwnCodeError, UserError
 from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_certified, read_right
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -40,7 +40,7 @@ def differences(
     stored: Stored,
     network: IResNet,
     certificate: Certificate,
-    trial: TrialConfig | None,
+    trial: TrialConfig,
     data_root: str,
     trust: bool,
 ) -> tuple[list[str], tuple[str, ...]]:
@@ -51,17 +51,13 @@ def differences(
         network: with weights in float32; `measure` takes care of the answers' precision.
         certificate: of the network.
         trial: the one that trained it, whose settings are known to be those with which its figures
-            were measured; None if it has no study.
+            were measured.
         data_root: in place of the study's data.root.
         trust: whether to run code of the user's own; without it metrics of that kind are left out.
 
     Raises:
-        TrackingError: if the run has no study.
         UserError: if the data is not there, or it is by code that is not trusted.
     """
-    if trial is None:
-        rule = f"run {stored.run_id} must be one of a study, but is not"
-        raise TrackingError(rule, key="network")
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     if not trust:
         if is_import_path(trial.data.name):
@@ -104,7 +100,10 @@ def differences(
     content = stored.files[VAL_RIGHT]
     kept = (
         (read_right(content, logged[VAL_ACCURACY]), answers.right),
-        (read_certified(content, logged[CERTIFIED_ACCURACY]), answers.certified(trial.radius)),
+        (
+            read_certified(content, logged[CERTIFIED_ACCURACY]),
+            answers.certified(trial.radius),
+        ),
     )
     n_images = len(answers.right)
     n_other = max(sum(map(ne, theirs, ours.tolist())) for theirs, ours in kept)

@@ -52,8 +52,8 @@ _EXPECTED: dict[str, Any] = {
 
 
 def other_identity(folder: Path, model_id: str, origin: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each sign that a model, which has its own manifest, is not that of its
-    run, which has the `origin`, or that its data is not that of its network."""
+    """Yield a sentence for each sign that a model was logged for another run than its own, whose
+    `origin` is given, or that it names other data than its network."""
     expected = {"run_id": origin["run_id"], "model_id": model_id, "study": origin}
     described = as_json((folder / DATA / NETWORK).read_bytes(), dict) or {}
     try:

@@ -1,10 +1,10 @@
 """Verification of a stored model: that it is what was logged, and what is proven of it.
 
 No stored code is run: the code at hand builds the network from the stored arguments and tensors,
-and certifies it again. That bound counts. The run's metric and certificate must not claim more, its
-accuracies must be those of the images that it has right and certified, its sample that of the
-network and of its parameters, and the settings of its study those with which its figures were
-measured. Other metrics and tags, and what was measured beside the certificate, are not checked.
+and certifies it again. The bounds that it proves count: the run's metrics and certificate must not
+claim more. The accuracies must agree with the images that VAL_RIGHT lists, the sample with the
+network and the parameters, and the settings of the study with what NETWORK says of the figures.
+Other metrics, and what was measured beside the certificate, are checked only where there is data.
 """
 
 import json
@@ -31,7 +31,7 @@ from study.tracking.records import Records
 from study.tracking.stored_model import CODE, DATA, Stored, code_folder, model_of, origin
 from study.tracking.values import as_json
 from study.verification.claims import false_claims, is_true
-from study.verification.meaning import Meaning, meaning_of, other_meaning, trial_of
+from study.verification.meaning import in_words, other_meaning, trial_of
 from study.verification.measured import differences
 from study.verification.mlmodel import other_identity, other_loading
 
@@ -46,10 +46,10 @@ class Proof:
         invertible: whether that is proven here.
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
-        meaning: at which radius, in which precision, on which split and for which goals its
-            figures were measured; None if its study is gone.
         measured: the metrics of its run that were measured again, such as accuracies, radii and
             steps; empty without its data.
+        meaning: at which radius, in which precision, on which split and for which goals they were
+            measured, in words.
         proven_by: import paths of blocks whose bounds are proofs by other authors.
     """
 
@@ -58,8 +58,8 @@ class Proof:
     invertible: bool = False
     code: str = ""
     unchecked: tuple[str, ...] = ()
-    meaning: Meaning | None = None
     measured: tuple[str, ...] = ()
+    meaning: str = ""
     proven_by: tuple[str, ...] = ()
 
     def lines(self) -> tuple[str, ...]:
@@ -76,9 +76,9 @@ class Proof:
         if self.unchecked:
             unchecked = some(self.unchecked)
             verified += f"; not checked, since their digests were not stored: {unchecked}"
-        if not self.measured or self.meaning is None:
+        if not self.measured:
             return (f"{verified}; not measured again, without its data",)
-        return (f"{verified}; measured again {self.meaning.in_words(self.measured)}",)
+        return (f"{verified}; measured again {self.meaning}",)
 
 
 def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
@@ -86,8 +86,8 @@ def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
     proven. No stored code is run; `trust` imports the user's own that its blocks need.
 
     Raises:
-        TrackingError: if its files are not exactly those logged, or are those of another run or of
-            no network, or MLflow or the store cannot be read.
+        TrackingError: if its files are not exactly as logged, or belong to another run or to no
+            network, or MLflow or the store cannot be read.
     """
     run = records.client.get_run(run_id)
     with tempfile.TemporaryDirectory() as temporary:
@@ -136,14 +136,13 @@ def _check(stored: Stored, data_root: str | None, trust: bool) -> Proof:
     if claims is None:
         return Proof((*problems, f"model: {CERTIFICATE} cannot be read as an object of JSON"))
     described = json.loads(stored.files[NETWORK])
-    meaning, trial = None, None
+    trial = None
     try:
         trial = trial_of(stored)
     except ValueError as error:
         problems.append(f"run: {error}")
     if trial is not None:
         problems += (f"run: {problem}" for problem in other_meaning(described, trial))
-        meaning = meaning_of(described, trial)
     problems += (f"run: {problem}" for problem in _other_training(described, stored))
     if claims.get("in_shape") != list(network.in_shape):
         return Proof((*problems, f"certificate: in_shape is not {list(network.in_shape)}"))
@@ -162,16 +161,20 @@ def _check(stored: Stored, data_root: str | None, trust: bool) -> Proof:
     )
     code, problem = _code_of(folder / CODE)
     problems += problem
-    measured: tuple[str, ...] = ()
+    measured, meaning = tuple[str, ...](), ""
     if data_root is not None and not problems:
+        if trial is None:
+            rule = f"run {stored.run_id} must be one of a study, but is not"
+            raise TrackingError(rule, key="network")
         problems, measured = differences(stored, network, certificate, trial, data_root, trust)
+        meaning = in_words(described, trial, measured)
     return Proof(
         tuple(problems),
         certificate.lipschitz_upper_bound,
         certificate.invertible,
         code,
-        meaning=meaning,
         measured=measured,
+        meaning=meaning,
         proven_by=certificate.others,
     )
 
@@ -191,8 +194,7 @@ def _other_training(network: Mapping[str, Any], stored: Stored) -> Iterator[str]
     metrics, right = stored.metrics, stored.files[VAL_RIGHT]
     try:
         read_right(right, metrics.get(VAL_ACCURACY, math.nan))
-        if read_certified(right, metrics.get(CERTIFIED_ACCURACY, math.nan)) is None:
-            yield f"{VAL_RIGHT} must say which images are certified"
+        read_certified(right, metrics.get(CERTIFIED_ACCURACY, math.nan))
     except ValueError as error:
         yield str(error)
 

@@ -7,6 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import requests
+from mlflow.exceptions import MlflowException
+from mlflow.protos.databricks_pb2 import (
+    BAD_REQUEST,
+    INVALID_PARAMETER_VALUE,
+    TEMPORARILY_UNAVAILABLE,
+    UNAUTHENTICATED,
+)
 from mlflow.store.db import utils
 from sqlalchemy import Engine, event
 from typer.testing import CliRunner
@@ -145,3 +153,44 @@ def test_a_database_of_others_is_refused_and_left_as_it_is(tmp_path: Path, table
         )
     assert [file.name for file in tmp_path.iterdir()] == ["mlflow.db"]
     assert path.read_bytes() == content
+
+
+def of_a_bucket(text: str) -> Exception:
+    """As S3's client raises: of its own kinds, which derive from nothing that others catch."""
+    kind = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
+    made: Exception = kind(text)
+    return made
+
+
+def test_errors_of_ours_are_not_taken_for_those_of_a_server() -> None:
+    def fail() -> None:
+        raise TypeError("ours")
+
+    with pytest.raises(TypeError, match="ours"):
+        Client("http://x").call(fail)
+
+
+@pytest.mark.parametrize(
+    ("uri", "error", "may_pass"),
+    [
+        ("http://x", MlflowException("503", TEMPORARILY_UNAVAILABLE), True),
+        ("http://x", MlflowException("connection refused"), True),
+        ("http://x", MlflowException("its database has gone", BAD_REQUEST), True),
+        ("http://x", MlflowException("no password", UNAUTHENTICATED), False),
+        ("http://x", MlflowException("what", INVALID_PARAMETER_VALUE), False),
+        ("http://x", requests.ConnectionError("reset"), True),
+        ("http://x", OSError("this machine's disk"), False),
+        ("http://x", of_a_bucket("cannot reach the endpoint"), True),
+        ("sqlite:///x", MlflowException("(sqlite3) database is locked"), True),
+        ("sqlite:///x", MlflowException("(sqlite3) disk is full", TEMPORARILY_UNAVAILABLE), False),
+    ],
+)
+def test_what_may_pass_is_told_from_what_will_not(
+    uri: str, error: Exception, may_pass: bool
+) -> None:
+    def fail() -> None:
+        raise error
+
+    with pytest.raises(TrackingError) as raised:
+        Client(uri).call(fail)
+    assert isinstance(raised.value, OutageError) is may_pass

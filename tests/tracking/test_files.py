@@ -2,14 +2,12 @@
 
 import os
 import shutil
+import socket
 import sqlite3
-import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from contextlib import closing
 from functools import partial
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import ClassVar
 
 import pytest
 from mlflow.entities import LoggedModel, Run
@@ -24,64 +22,43 @@ from study.tracking.files import allowed
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report
+from tests.support.tracked import start
 
 RUN, MODEL = "0123456789abcdef" * 2, "m-" + "0123456789abcdef" * 2
 DATABASE, SERVER = "sqlite:////home/me/mlflow.db", "http://127.0.0.1:5000"
+HOST = "127.0.0.1:9"
+"""Of a host that somebody else's database names."""
 POSTGRESQL = "postgresql://127.0.0.1/mlflow"
 OWN = f"/home/me/mlruns/digits/{RUN}/artifacts"
 
 
-class Host(BaseHTTPRequestHandler):
-    """A host that somebody else's database names. It keeps what it is asked."""
-
-    asked: ClassVar[list[tuple[str, str | None]]] = []
-
-    def do_GET(self) -> None:
-        self.asked.append((self.path, self.headers.get("Authorization")))
-        self.send_error(404)
-
-    def do_PUT(self) -> None:
-        self.do_GET()
-
-    def do_POST(self) -> None:
-        self.do_GET()
-
-    def do_HEAD(self) -> None:
-        self.do_GET()
-
-    def log_message(self, format: str, *arguments: object) -> None:
-        pass
-
-
 @pytest.fixture
-def host(monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    """The address of such a host, while the user's passwords and keys are in the environment."""
-    Host.asked.clear()
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Host)
-    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-    thread.start()
-    address = f"127.0.0.1:{server.server_port}"
+def asked(monkeypatch: pytest.MonkeyPatch) -> list[object]:
+    """The hosts that are asked, while the user's passwords and keys are in the environment."""
+    hosts = list[object]()
+
+    def refused(*address: object, **_: object) -> None:
+        hosts.append(address)
+        raise OSError("refused")
+
+    for owner, name in ((socket, "getaddrinfo"), (socket.socket, "connect")):
+        monkeypatch.setattr(owner, name, refused)
     for name, value in {
         "MLFLOW_TRACKING_USERNAME": "me",
         "MLFLOW_TRACKING_PASSWORD": "hunter2",
         "AWS_ACCESS_KEY_ID": "key",
         "AWS_SECRET_ACCESS_KEY": "secret",
-        "MLFLOW_S3_ENDPOINT_URL": f"http://{address}",
-        "AWS_ENDPOINT_URL": f"http://{address}",
+        "MLFLOW_S3_ENDPOINT_URL": f"http://{HOST}",
+        "AWS_ENDPOINT_URL": f"http://{HOST}",
     }.items():
         monkeypatch.setenv(name, value)
-    yield address
-    server.shutdown()
-    thread.join()
-    server.server_close()
+    return hosts
 
 
 @pytest.fixture
 def of_trial(tracker: Tracker, study: StudyRecord) -> tuple[Run, LoggedModel]:
     """The run and the model of a trial that counts as completed."""
-    sample = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-    config = study.config.resolve(sample, seed=1)
-    tracker.start_trial("0000", sample, config)
+    start(tracker, study)
     tracker.log_reports("0000", [epoch_report(epoch) for epoch in range(1, 4)])
     tracker.end_trial("0000", TrialStatus.COMPLETED)
     (trial,) = Records(tracker.client).trials(study)
@@ -107,43 +84,20 @@ def relocated(tracker: Tracker, location: str) -> tuple[Client, Run, LoggedModel
 
 ELSEWHERE = (
     # As MLflow's own server has it, and so MLflow's client asks there.
-    "http://HOST/api/2.0/mlflow-artifacts/artifacts/1/x",
-    "http://HOST/x/artifacts",
-    "https://HOST/x/artifacts",
-    "HTTP://HOST/x/artifacts",
-    " http://HOST/x/artifacts",
-    "http://me:hunter2@HOST/x",
-    "mlflow-artifacts://HOST/x/artifacts",
-    "mlflow-artifacts:/x/artifacts",
-    "s3://bucket/x/artifacts",
-    "s3://bucket@HOST/x/artifacts",
-    "r2://bucket@HOST/x/artifacts",
-    "b2://bucket@HOST/x/artifacts",
-    "gs://bucket/x/artifacts",
-    "wasbs://container@HOST/x/artifacts",
-    "abfss://container@HOST/x/artifacts",
-    "ftp://HOST/x/artifacts",
-    "sftp://HOST/x/artifacts",
-    "hdfs://HOST/x/artifacts",
-    "viewfs://HOST/x/artifacts",
-    "dbfs:/x/artifacts",
-    "dbfs://profile@HOST/x/artifacts",
-    "runs:/RUN/x",
-    "models:/name/1",
-    "file://HOST/RUN/artifacts",
-    "//HOST/RUN/../x",
-    "unknown://HOST/x",
-    "http://[x",
-    "/etc",
-    "file:///etc",
-    "/RUN/artifacts/..",
-    "/RUN/artifacts/../../etc",
-    "file:///RUN/artifacts/%2e%2e/%2e%2e/etc",
-    "/RUN/artifacts/%2e%2e/%2e%2e/etc",
-    "/RUN/artifacts\0/etc",
-    "/RUN/artifacts%00",
-    "",
-)
+    "http://HOST/api/2.0/mlflow-artifacts/artifacts/1/x", "http://HOST/x/artifacts",
+    "https://HOST/x/artifacts", "HTTP://HOST/x/artifacts", " http://HOST/x/artifacts",
+    "http://me:hunter2@HOST/x", "mlflow-artifacts://HOST/x/artifacts",
+    "mlflow-artifacts:/x/artifacts", "s3://bucket/x/artifacts",
+    "s3://bucket@HOST/x/artifacts", "r2://bucket@HOST/x/artifacts",
+    "b2://bucket@HOST/x/artifacts", "gs://bucket/x/artifacts",
+    "wasbs://container@HOST/x/artifacts", "abfss://container@HOST/x/artifacts",
+    "ftp://HOST/x/artifacts", "sftp://HOST/x/artifacts", "hdfs://HOST/x/artifacts",
+    "viewfs://HOST/x/artifacts", "dbfs:/x/artifacts", "dbfs://profile@HOST/x/artifacts",
+    "runs:/RUN/x", "models:/name/1", "file://HOST/RUN/artifacts", "//HOST/RUN/../x",
+    "unknown://HOST/x", "http://[x", "/etc", "file:///etc", "/RUN/artifacts/..",
+    "/RUN/artifacts/../../etc", "file:///RUN/artifacts/%2e%2e/%2e%2e/etc",
+    "/RUN/artifacts/%2e%2e/%2e%2e/etc", "/RUN/artifacts\0/etc", "/RUN/artifacts%00", "",
+)  # fmt: skip
 """HOST: of a host, RUN: the id of the run, in places that are not allowed."""
 
 
@@ -166,14 +120,14 @@ def attempts(
 def test_nobody_is_asked_and_nothing_read_or_written_elsewhere(
     tracker: Tracker,
     of_trial: tuple[Run, LoggedModel],
-    host: str,
+    asked: list[object],
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(os, "walk", lambda *_: pytest.fail("files were listed"))
     (tmp_path / "text.txt").write_text("mine")
     for place in ELSEWHERE:
-        location = place.replace("HOST", host).replace("RUN", of_trial[0].info.run_id)
+        location = place.replace("HOST", HOST).replace("RUN", of_trial[0].info.run_id)
         client, run, model = relocated(tracker, location)
         for attempt in attempts(client, run, model, tmp_path):
             with pytest.raises(LocationError) as error:
@@ -181,14 +135,18 @@ def test_nobody_is_asked_and_nothing_read_or_written_elsewhere(
             line = str(error.value)
             assert run.info.run_id in line or model.model_id in line
             assert line.isprintable()
-    assert Host.asked == []
+    assert asked == []
 
 
 @pytest.mark.parametrize("place", [ELSEWHERE[0], "mlflow-artifacts://HOST/x", "/etc"])
 def test_report_and_verify_say_where_files_are_not_read(
-    place: str, tracker: Tracker, of_trial: tuple[Run, LoggedModel], host: str, tmp_path: Path
+    place: str,
+    tracker: Tracker,
+    of_trial: tuple[Run, LoggedModel],
+    asked: list[object],
+    tmp_path: Path,
 ) -> None:
-    relocated(tracker, place.replace("HOST", host))
+    relocated(tracker, place.replace("HOST", HOST))
     page = tmp_path / "page.html"
     for app, arguments in (
         (report.app, ["tiny"]),
@@ -200,7 +158,7 @@ def test_report_and_verify_say_where_files_are_not_read(
         assert (done.exit_code, done.stdout) == (2, ""), done.output
         assert done.stderr.startswith("error: the files of ")
         assert done.stderr.count("\n") == 1
-    assert Host.asked == []
+    assert asked == []
     assert not page.exists()
 
 

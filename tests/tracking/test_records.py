@@ -17,14 +17,13 @@ from study.metrics.reports import TrialStatus
 from study.results.front import Mark
 from study.results.listing import listed
 from study.results.report import read
-from study.tracking import studies
+from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
-
-SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
+from tests.support.tracked import SAMPLE
 
 
 def log(
@@ -283,3 +282,12 @@ def test_damaged_text_in_a_database_is_one_line(tracker: Tracker, study: StudyRe
     assert (done.exit_code, done.stdout) == (2, "")
     assert done.stderr.startswith(f"error: MLflow at {tracker.client.tracking_uri}: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_extensions_that_are_none_count_as_none(tracker: Tracker, study: StudyRecord) -> None:
+    for text, n_searches in (
+        ('{"n_searches": 1}', 1), ("", 0), ("[]", 0), ("1", 0), ('{"n_searches": "8"}', 0),
+        ("[" * 100_000, 0),
+    ):  # fmt: skip
+        tracker.client.api.set_tag(study.run_id, tags.EXTENSION, text)
+        assert Records(tracker.client).find_study("tiny") == replace(study, n_searches=n_searches)

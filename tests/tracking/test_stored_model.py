@@ -2,10 +2,18 @@ import hashlib
 import os
 from pathlib import Path
 
+import mlflow
 import pytest
+import torch
 
+from models import read_network
+from study.metrics.reports import TrialStatus
 from study.tracking.files import differences, manifest
+from study.tracking.records import Records, StudyRecord
 from study.tracking.stored_model import share
+from study.tracking.tracker import Tracker
+from study.verification.proof import load
+from tests.support.tracked import DATA, log_networks, start
 
 
 def model(folder: Path, **files: str) -> Path:
@@ -108,3 +116,43 @@ def test_what_no_model_has_is_refused(folder: Path, tmp_path: Path) -> None:
         else:
             path.unlink()
     manifest(folder)
+
+
+def test_a_logged_model_is_one_and_says_what_it_is(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path
+) -> None:
+    """That it loads in a fresh process, predicts and inverts: tests/test_launch.py."""
+    folder = tmp_path / "outcome"
+    start(tracker, study)
+    for _ in range(2):  # as after a crash between the model and the end of the trial
+        log_networks(tracker, "0000", folder)
+    tracker.end_trial("0000", TrialStatus.COMPLETED)
+    (record,) = Records(tracker.client).trials(study)
+    client = tracker.client.api
+    names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
+    assert {"certificate.json", "inverse.json", "network.json"} <= names
+    # What goes with the model, so that it says by itself what it is and what is proven of it.
+    (logged,) = client.search_logged_models([study.experiment_id])
+    model_file = mlflow.models.Model.load(logged.artifact_location)
+    assert model_file.metadata["study"] == {
+        "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
+    }  # fmt: skip
+    assert model_file.metadata["data"] == DATA
+    network = Path(logged.artifact_location) / "data" / "network"
+    for name in ("certificate.json", "network.json", "weights.safetensors"):
+        assert (network / name).read_bytes() == (folder / name).read_bytes()
+
+
+@pytest.mark.parametrize("precision", ["float32", "float64"])
+def test_a_network_is_loaded_in_the_precision_in_which_its_answers_are_proven(
+    tracker: Tracker, study: StudyRecord, tmp_path: Path, precision: str
+) -> None:
+    start(tracker, study)
+    log_networks(tracker, "0000", tmp_path, precision=precision)
+    (record,) = Records(tracker.client).trials(study)
+    network = load(Records(tracker.client), record.run_id)
+    dtype = getattr(torch, precision)
+    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
+    stored = read_network(tmp_path)
+    images = torch.rand(3, 1, 8, 8, dtype=dtype)
+    assert torch.equal(network(images), stored.to(dtype)(images))

@@ -3,38 +3,20 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import mlflow
 import pytest
-import requests
-import torch
 from mlflow.exceptions import MlflowException
-from mlflow.protos.databricks_pb2 import (
-    BAD_REQUEST,
-    INVALID_PARAMETER_VALUE,
-    TEMPORARILY_UNAVAILABLE,
-    UNAUTHENTICATED,
-)
+from mlflow.protos.databricks_pb2 import TEMPORARILY_UNAVAILABLE
 from mlflow.tracking import MlflowClient
 
-from models import IResNet, read_network, write_network
-from study.errors import OutageError, TrackingError
-from study.metrics.artifacts import projection_folder
-from study.metrics.reports import ProjectionReport, TrialStatus
-from study.tracking import studies, tags
+from study.errors import TrackingError
+from study.metrics.reports import TrialStatus
+from study.tracking import studies
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker
-from study.verification.proof import load
 from tests.support.records import projections
 from tests.support.studies import epoch_report, projection_report, tiny
-
-DATA = {"name": "digits", "normalization": {"from": "uint8", "scale": 1 / 255, "offset": -0.5}}
-SAMPLE = {"coeff": 0.5, "n_power_iterations": 3, "dropout": 0.1}
-
-
-def start(tracker: Tracker, study: StudyRecord, trial_id: str = "0000", **changes: float) -> None:
-    sample = {**SAMPLE, **changes}
-    tracker.start_trial(trial_id, sample, study.config.resolve(sample, seed=1))
+from tests.support.tracked import SAMPLE, log_networks, start
 
 
 def restarted(tracker: Tracker, study: StudyRecord) -> Tracker:
@@ -140,47 +122,6 @@ def test_a_write_that_arrived_without_an_answer_is_found_and_stays_once(
     assert record.metrics == epoch_report(1).metrics()
 
 
-def of_a_bucket(text: str) -> Exception:
-    """As S3's client raises: of its own kinds, which derive from nothing that others catch."""
-    kind = type("EndpointConnectionError", (Exception,), {"__module__": "botocore.exceptions"})
-    made: Exception = kind(text)
-    return made
-
-
-def test_errors_of_ours_are_not_taken_for_those_of_a_server() -> None:
-    def fail() -> None:
-        raise TypeError("ours")
-
-    with pytest.raises(TypeError, match="ours"):
-        Client("http://x").call(fail)
-
-
-@pytest.mark.parametrize(
-    ("uri", "error", "may_pass"),
-    [
-        ("http://x", MlflowException("503", TEMPORARILY_UNAVAILABLE), True),
-        ("http://x", MlflowException("connection refused"), True),
-        ("http://x", MlflowException("its database has gone", BAD_REQUEST), True),
-        ("http://x", MlflowException("no password", UNAUTHENTICATED), False),
-        ("http://x", MlflowException("what", INVALID_PARAMETER_VALUE), False),
-        ("http://x", requests.ConnectionError("reset"), True),
-        ("http://x", OSError("this machine's disk"), False),
-        ("http://x", of_a_bucket("cannot reach the endpoint"), True),
-        ("sqlite:///x", MlflowException("(sqlite3) database is locked"), True),
-        ("sqlite:///x", MlflowException("(sqlite3) disk is full", TEMPORARILY_UNAVAILABLE), False),
-    ],
-)
-def test_what_may_pass_is_told_from_what_will_not(
-    uri: str, error: Exception, may_pass: bool
-) -> None:
-    def fail() -> None:
-        raise error
-
-    with pytest.raises(TrackingError) as raised:
-        Client(uri).call(fail)
-    assert isinstance(raised.value, OutageError) is may_pass
-
-
 @pytest.mark.parametrize(
     ("status", "run_status", "bound", "certified"),
     [
@@ -263,65 +204,6 @@ def test_what_still_runs_when_a_study_is_left_was_interrupted(
     client = tracker.client.api
     runs = client.search_runs([study.experiment_id])
     assert {run.info.status for run in runs} == {"KILLED", "FAILED"}
-
-
-def test_a_logged_model_is_one_and_says_what_it_is(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path
-) -> None:
-    """That it loads in a fresh process, predicts and inverts: tests/test_launch.py."""
-    folder = tmp_path / "outcome"
-    start(tracker, study)
-    for _ in range(2):  # as after a crash between the model and the end of the trial
-        log_networks(tracker, "0000", folder)
-    tracker.end_trial("0000", TrialStatus.COMPLETED)
-    (record,) = Records(tracker.client).trials(study)
-    client = tracker.client.api
-    names = {artifact.path for artifact in client.list_artifacts(record.run_id)}
-    assert {"certificate.json", "inverse.json", "network.json"} <= names
-    # What goes with the model, so that it says by itself what it is and what is proven of it.
-    (logged,) = client.search_logged_models([study.experiment_id])
-    model_file = mlflow.models.Model.load(logged.artifact_location)
-    assert model_file.metadata["study"] == {
-        "name": "tiny", "run_id": record.run_id, "trial_id": "0000",
-    }  # fmt: skip
-    assert model_file.metadata["data"] == DATA
-    network = Path(logged.artifact_location) / "data" / "network"
-    for name in ("certificate.json", "network.json", "weights.safetensors"):
-        assert (network / name).read_bytes() == (folder / name).read_bytes()
-
-
-def log_networks(
-    tracker: Tracker,
-    trial_id: str,
-    outcome: Path,
-    *reports: ProjectionReport,
-    precision: str = "float32",
-) -> None:
-    """Log a trial that has completed, with projections; its networks are untrained."""
-    for folder in (outcome, *(projection_folder(outcome, k) for k in range(len(reports)))):
-        folder.mkdir(parents=True, exist_ok=True)
-        for name in ("certificate.json", "inverse.json"):
-            (folder / name).write_text("{}")
-        architecture = {"in_shape": [1, 8, 8], "n_classes": 10, "blocks": [1], "norm": "none"}
-        model = IResNet((1, 8, 8), 10, (1,), norm="none")
-        description = {"architecture": architecture, "data": DATA, "precision": precision}
-        write_network(folder, model, description)
-    tracker.log_networks(trial_id, outcome, reports)
-
-
-@pytest.mark.parametrize("precision", ["float32", "float64"])
-def test_a_network_is_loaded_in_the_precision_in_which_its_answers_are_proven(
-    tracker: Tracker, study: StudyRecord, tmp_path: Path, precision: str
-) -> None:
-    start(tracker, study)
-    log_networks(tracker, "0000", tmp_path, precision=precision)
-    (record,) = Records(tracker.client).trials(study)
-    network = load(Records(tracker.client), record.run_id)
-    dtype = getattr(torch, precision)
-    assert {parameter.dtype for parameter in network.parameters()} == {dtype}
-    stored = read_network(tmp_path)
-    images = torch.rand(3, 1, 8, 8, dtype=dtype)
-    assert torch.equal(network(images), stored.to(dtype)(images))
 
 
 def test_projections_are_runs_below_their_trial_and_are_there_once(
@@ -414,15 +296,6 @@ def test_a_study_that_is_extended_is_found_as_it_is_asked_for_then(
     note = tracker.client.api.get_experiment(study.experiment_id).tags["mlflow.note.content"]
     assert "9 trials" in note
     assert "3 trials" not in note
-
-
-def test_extensions_that_are_none_count_as_none(tracker: Tracker, study: StudyRecord) -> None:
-    for text, n_searches in (
-        ('{"n_searches": 1}', 1), ("", 0), ("[]", 0), ("1", 0), ('{"n_searches": "8"}', 0),
-        ("[" * 100_000, 0),
-    ):  # fmt: skip
-        tracker.client.api.set_tag(study.run_id, tags.EXTENSION, text)
-        assert Records(tracker.client).find_study("tiny") == replace(study, n_searches=n_searches)
 
 
 def test_what_is_logged_together_goes_in_one_request_with_the_state_last(
