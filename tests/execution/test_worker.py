@@ -1,7 +1,6 @@
 """The worker's steps, in this process and without Ray."""
 
 import gc
-import json
 import shutil
 import time
 import weakref
@@ -25,7 +24,6 @@ from study.search.suggestion import Suggestion
 from study.trial import ladder
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset
-from study.trial.state_file import read_state, state_bytes
 from tests.support.studies import tiny
 
 STUDY = tiny()
@@ -140,25 +138,6 @@ def test_the_cost_of_proofs_and_projections_is_in_the_last_report(
     hours = cpu_hours(of)
     assert hours[2] - hours[1] > 0.5 / 3600
     assert hours[2] - hours[1] == pytest.approx(spent, rel=0.1)
-
-
-def test_a_checkpoint_of_an_earlier_version_goes_on(tmp_path: Path) -> None:
-    """Without the hours, which were not reported once, and with the energy, which was."""
-    of = worker()
-    of.step()
-    folder = saved(of, tmp_path / "at_1")
-    (report,) = json.loads((folder / REPORTS).read_text())
-    earlier = {name: report[name] for name in report.keys() - {"cpu_hours", "gpu_hours"}}
-    earlier["energy_wh"] = 1.5
-    (folder / REPORTS).write_text(json.dumps([earlier]))
-    state = read_state(folder / TRAINING_STATE)
-    state["last_result"]["epochs"] = [earlier]
-    (folder / TRAINING_STATE).write_bytes(state_bytes(state))
-    again = worker()
-    again.load_checkpoint(str(folder))
-    repeated, goes_on = (report_of(again.step()).epoch for _ in range(2))
-    assert repeated.epoch + 1 == goes_on.epoch
-    assert repeated.cpu_hours is goes_on.cpu_hours is None
 
 
 def test_a_worker_holds_one_trial_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
