@@ -130,7 +130,8 @@ def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) 
 def _measured(
     training: Training, plain: IResNet, certificate: Certificate, projected_to: float
 ) -> Projection:
-    """A network in plain convolutions, its classifier fitted anew if its head fits labels."""
+    """Measure a network in plain convolutions, with its classifier refitted if its head fits
+    labels."""
     config, dataset = training.config, training.dataset
     if plain.head.fits_labels:
         train, loss = dataset.train, make_loss(config, certificate.features_lipschitz_upper_bound)
@@ -152,7 +153,7 @@ def _measured(
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: float) -> None:
     """Project, in place, but keep the norms of normalized weights: only their targets become small.
-    So a step of further training, which has one size, changes a weight by as large a part as
+    Steps of further training have a fixed size, so they change a weight by the same fraction as
     before. The bounds hold up to the error of sigma."""
     normalized = model.normalized_layers()
     sizes = [layer.weight.norm() for layer in normalized]

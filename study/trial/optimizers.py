@@ -93,7 +93,7 @@ class Muon(Optimizer):
     further. (Jordan et al. 2024; Newhouse et al. 2025, "Training Transformers with Enforced
     Lipschitz Constants".)
 
-    Rows that should stay orthonormal do: a step towards the polar factor follows.
+    Where rows should stay orthonormal, a step towards the polar factor follows each update.
 
     AdamW's steps have one size. If it were above the signal, the biases of a deep network of small
     coefficient would drift until every ReLU is always on or off. So AdamW sees the bias of a

@@ -24,6 +24,7 @@ def network() -> IResNet:
 def backward(model: IResNet, step: int) -> None:
     """Gradients of a loss that differs from step to step."""
     images = torch.randn(4, 1, 8, 8, generator=torch.Generator().manual_seed(step))
+    model.zero_grad()
     model(images).square().mean().backward()
 
 
@@ -45,7 +46,6 @@ def test_the_steps_are_those_of_torch(given: dict[str, Any]) -> None:
         optimizer.lr_factor = factor
         reference.param_groups[0]["lr"] = settings.lr * factor
         for model, of_model in ((ours, optimizer), (theirs, reference)):
-            model.zero_grad()
             backward(model, step)
             of_model.step()
         for (name, ours_is), theirs_is in zip(
@@ -67,7 +67,6 @@ def test_muon_steps_every_kernel_by_its_orthogonalized_momentum(nesterov: bool) 
     momentum = {name: torch.zeros_like(p) for name, p in kernels_of(model).items()}
     for step, factor in enumerate(LR_FACTORS):
         optimizer.lr_factor = factor
-        model.zero_grad()
         backward(model, step)
         before = {name: p.detach().clone() for name, p in kernels_of(model).items()}
         gradients = {name: p.grad for name, p in kernels_of(model).items()}
@@ -102,7 +101,6 @@ def test_what_is_no_kernel_takes_the_steps_of_torchs_adamw() -> None:
         optimizer.lr_factor = factor
         for group in reference.param_groups:
             group["lr"] = 0.03 * factor * group["scale"]
-        ours.zero_grad()
         backward(ours, step)
         for name, parameter in ours.named_parameters():
             # That of a bias ahead of a BatchNorm is rounding alone: one network decides for both.
@@ -159,7 +157,6 @@ def test_rows_of_dense_potentials_stay_orthonormal(precision: str) -> None:
     room = 1e-5 if precision == "float32" else 0.01
     for step in range(60):
         optimizer.lr_factor = 5.0 if step < 10 else 0.1
-        model.zero_grad()
         backward(model, step)
         optimizer.step()
         singular = torch.stack([torch.linalg.svdvals(conv.weight.flatten(1)) for conv in dense])

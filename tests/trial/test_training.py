@@ -28,6 +28,7 @@ from study.trial.measured.network_files import Certified
 from study.trial.optimizers import fine_tune_lr_factor, lr_factor
 from study.trial.state_file import read_state, state_bytes
 from study.trial.training import Training
+from tests.support.networks import enlarge
 from tests.support.trials import TINY, epoch_of, failure_of, save_outcome, train, trained
 
 BRIEF = replace(TINY, training=replace(TINY.training, max_epochs=1))
@@ -175,9 +176,7 @@ def test_learning_rates_follow_their_schedule(
 def test_inverse_steps_count_max_steps_where_it_does_not_converge() -> None:
     wide = ModelConfig(blocks=(1,), channel_multiplier=8, bottleneck=1, norm="none")
     model = Training(replace(TINY, model=wide)).model
-    with torch.no_grad():
-        for parameter in model.body.parameters():
-            parameter.mul_(30 if parameter.dim() == 4 else 1)
+    enlarge(model, 30)
     images = data.normalized(sources.load(TINY.data).val.images[:8])
     certificate = certify(model.eval())
     settings = EvaluationConfig(inverse_rtol=1e-6, inverse_max_steps=25)
@@ -258,23 +257,18 @@ def test_what_a_completed_trial_leaves_is_enough_to_rebuild_it(device: str, tmp_
         images = data.normalized(state.dataset.test.images[:16])
         with torch.no_grad():
             assert torch.equal(model(images), state.model(images))
-    stored = json.loads((tmp_path / "certificate.json").read_text())
+    stored, inverse = (
+        json.loads((tmp_path / f"{name}.json").read_text()) for name in ("certificate", "inverse")
+    )
     sampled = stored.pop("empirical_lipschitz")
-    certificate = certify(model, "full")
-    for key, answers in (
-        ("on_validation_split", state.answers().val),
-        ("on_test_split", state.answers().test),
-    ):
+    certificate, splits = certify(model, "full"), state.answers()
+    for key, answers in (("on_validation_split", splits.val), ("on_test_split", splits.test)):
         curve = stored.pop(key)
         assert curve["n_images"] == len(answers.right)
         assert curve["certified_accuracy"][0] <= answers.accuracy
     assert stored == json.loads(json.dumps(certificate.to_dict()))
-    bounds = certificate.block_bounds
-    assert all(0 < a <= b for a, b in zip(sampled, bounds, strict=True))
-    inverse = json.loads((tmp_path / "inverse.json").read_text())
+    assert all(0 < a <= b for a, b in zip(sampled, certificate.block_bounds, strict=True))
     assert inverse["n_steps"][0] == 1
-    for needed, predicted in zip(
-        inverse["needed_steps_max"], inverse["predicted_steps"], strict=True
-    ):
-        assert needed <= predicted + 1
+    steps = zip(inverse["needed_steps_max"], inverse["predicted_steps"], strict=True)
+    assert all(needed <= predicted + 1 for needed, predicted in steps)
     assert 0 < inverse["error_bound"] < 1e-3

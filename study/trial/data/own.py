@@ -43,9 +43,9 @@ class Dataset:
 
 
 def read(path: str, root: str) -> Dataset:
-    """What the function at an import path gives for a root, as tensors that `sources` may split:
-    images uint8 in [0, 255] or float32 in [0, 1], labels int64. Raises ConfigError for data that
-    is not as `Dataset` says, and OwnCodeError if the function fails."""
+    """The data that the function at an import path gives for a root, as tensors: images uint8 in
+    [0, 255] or float32 in [0, 1], labels int64. Raises ConfigError for data that is not as
+    `Dataset` says, and OwnCodeError if the function fails."""
     rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or a "
     with users_code(f"{rule}pair of these, training and test", _KEY, f"the data function {path}"):
         given = called(path)(root)

@@ -229,9 +229,9 @@ def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -
     return found
 
 
-def _opened(path: str, first: list[tuple[str, Any]] | None = None) -> Any:
-    """A decoded image of a folder. Raises ConfigError if it cannot be read, or has another size
-    than the first one that was opened with this list of it."""
+def _opened(path: str, opened: list[tuple[str, Any]] | None = None) -> Any:
+    """A decoded image of a folder. Raises ConfigError if it cannot be read. `opened` collects the
+    paths and sizes of images that must all have one size."""
     from PIL import UnidentifiedImageError
     from torchvision.datasets.folder import default_loader
 
@@ -244,9 +244,9 @@ def _opened(path: str, first: list[tuple[str, Any]] | None = None) -> Any:
         raise ConfigError(
             f"every image must be readable, but {path} is not: {reason}", _ROOT
         ) from error
-    if first is not None:
-        first.append((path, image.size))
-        name, (width, height) = first[0]
+    if opened is not None:
+        opened.append((path, image.size))
+        name, (width, height) = opened[0]
         if image.size != (width, height):
             raise ConfigError(
                 f"must be a number unless all images are of one size, but {name} has {width} x "
@@ -257,7 +257,7 @@ def _opened(path: str, first: list[tuple[str, Any]] | None = None) -> Any:
 
 
 def _read_image_folder(config: DataConfig) -> own.Dataset:
-    loader = _opened if config.size else functools.partial(_opened, first=[])
+    loader = _opened if config.size else functools.partial(_opened, opened=[])
     train = _image_folder(config, "train", loader)
     if not os.path.isdir(Path(config.root, "test")):
         return own.collected(train)

@@ -73,7 +73,7 @@ def withstands(
         moved = moved * (length / _norm(moved)).view(-1, 1, 1, 1) if start > 0 else moved * 0
         for step in range(_N_STEPS + 1):
             at = (images[rows] + moved).detach()
-            if in_box:  # of images as `normalized` gives them: no point gets farther from one
+            if in_box:  # as `normalized` gives images; no point moves away from one in the box
                 at = at.clamp(-0.5, 0.5)
             at.requires_grad_()
             logits = model(at)
