@@ -10,6 +10,7 @@ from study.config.study import StudyConfig
 from study.errors import ConfigError
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
+from tests.support.searches import proposed
 
 SPACE: dict[str, Any] = {
     "block": {"type": "categorical", "choices": ["bottleneck", "potential"]},
@@ -45,10 +46,9 @@ def test_every_sampler_proposes_what_the_conditions_allow(sampler: str) -> None:
     searcher = OptunaSearcher(config)
     samples = []
     for number in range(40):
-        proposed = searcher.suggest(str(number))
-        assert isinstance(proposed, dict)
         # Tune writes it down as JSON.
-        samples.append(dict(Suggestion(**json.loads(json.dumps(proposed))).sample))
+        config_of_trial = json.loads(json.dumps(proposed(searcher, str(number))))
+        samples.append(dict(Suggestion(**config_of_trial).sample))
         searcher.on_trial_complete(str(number), None, error=True)
     assert all(map(_meets, samples))
     assert len({frozenset(sample) for sample in samples}) == 3
@@ -74,9 +74,7 @@ def test_given_samples_have_what_the_conditions_allow() -> None:
     config = study(n_trials=2, first=first)
     searcher = OptunaSearcher(config)
     for number, expected in enumerate(first):
-        proposed = searcher.suggest(str(number))
-        assert isinstance(proposed, dict)
-        assert Suggestion(**proposed).sample == expected
+        assert proposed(searcher, str(number))["sample"] == expected
     for sample, message in (
         ({"block": "bottleneck", "patch": 2, "coeff": 0.5}, "must have no value of patch"),
         ({"block": "potential", "coeff": 0.5}, "must have a value of patch"),

@@ -1,51 +1,25 @@
-import math
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import optuna
 import pytest
-from optuna.trial import FrozenTrial, TrialState
+from optuna.trial import TrialState
 from ray.tune.search import Searcher
 
 from study.config import parser
 from study.config.study import StudyConfig
 from study.search.searcher import OptunaSearcher
+from tests.support.searches import observed, proposed
 from tests.support.studies import (
     RAW,
     completed,
     failed,
-    projection_report,
     running,
     tiny,
 )
 
 SAMPLERS = ["tpe", "nsga2", "gp", "sobol", "random"]
-
-
-def inner(searcher: OptunaSearcher) -> optuna.Study:
-    return searcher._study
-
-
-def trials_of(searcher: OptunaSearcher) -> list[FrozenTrial]:
-    return inner(searcher).trials
-
-
-def proposed(searcher: OptunaSearcher, name: str) -> dict[str, Any]:
-    suggestion = searcher.suggest(name)
-    assert isinstance(suggestion, dict)
-    return suggestion
-
-
-def observed(study: StudyConfig, *results: dict[str, Any] | None) -> OptunaSearcher:
-    """A searcher whose trials began together and ended in turn, with None by an error."""
-    searcher = OptunaSearcher(study)
-    for number in range(len(results)):
-        proposed(searcher, f"{number}")
-    for number, result in enumerate(results):
-        searcher.on_trial_complete(f"{number}", result, error=result is None)
-    return searcher
 
 
 @pytest.mark.parametrize("sampler", SAMPLERS)
@@ -178,43 +152,6 @@ def test_choices_may_be_lists() -> None:
     assert sample["blocks"] in ([1], [1, 1])
 
 
-def test_what_a_trial_is_told_as() -> None:
-    searcher = observed(
-        tiny(search={"n_trials": 8}),
-        completed(val_accuracy=0.9, lipschitz_upper_bound=0.5),
-        completed(val_accuracy=0.99, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
-        running(val_accuracy=0.99),
-        failed("diverged"),
-        None,
-        completed(lipschitz_upper_bound=1.0, inverse_steps=0.5),  # on the bound, so infeasible too
-    )
-    trials = trials_of(searcher)
-    assert [t.state for t in trials] == [
-        TrialState.COMPLETE, TrialState.COMPLETE, TrialState.PRUNED,
-        TrialState.FAIL, TrialState.FAIL, TrialState.COMPLETE,
-    ]  # fmt: skip
-    assert trials[0].values == [0.9, 0.5, 4.0]
-    assert trials[2].values is None
-    assert trials[2].intermediate_values == {}
-    assert [t.number for t in inner(searcher).best_trials] == [0]
-
-
-def test_of_a_bound_without_a_proof_the_sampler_observes_the_reference_point() -> None:
-    bound = "inverse_lipschitz_upper_bound"
-    raw = {
-        **RAW,
-        "objectives": {"val_accuracy": "maximize", bound: "minimize"},
-        "reference_point": {bound: 50.0},
-        "constraints": {"invertible": True},
-    }
-    proven = completed(val_accuracy=0.9, **{bound: 8.0})
-    unproven = completed(val_accuracy=0.99, **{bound: math.inf})
-    searcher = observed(parser.parse(raw, "x"), proven, unproven)
-    expected = [[0.9, math.log10(8.0)], [0.99, math.log10(50.0)]]
-    assert [t.values for t in trials_of(searcher)] == expected
-    assert [t.number for t in inner(searcher).best_trials] == [0]
-
-
 @pytest.mark.slow
 @pytest.mark.parametrize("ladder", [[], [0.4]])
 def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
@@ -227,38 +164,18 @@ def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
         proposals.append(tuple(sample.values()))
         fails = sample["coeff"] > 0.9
         n_failed += fails
-        metrics = point(sample["coeff"], 0.5, 4.0)
+        metrics = {"val_accuracy": sample["coeff"], "lipschitz_upper_bound": 0.5}
         last = failed("diverged") if fails else completed(**metrics)
         searcher.on_trial_complete(f"{number}", last)
     assert n_failed >= 2
     assert len(set(proposals)) == len(proposals)
 
 
-def test_gp_observes_a_failed_sample_as_the_worst_so_far() -> None:
-    diverged = failed("diverged")
-    ended = completed(**point(0.9, 0.5, 8.0)), completed(**point(0.8, 1.5, 4.0))
-    gp = tiny(search={"sampler": "gp", "n_trials": 4})
-    trials = trials_of(observed(gp, diverged, *ended, diverged))
-    assert trials[0].state is TrialState.FAIL
-    assert trials[3].values == [0.8, 1.5, 8.0]
-    assert trials[3].constraints == trials[2].constraints
-
-
-@pytest.mark.parametrize("bound", [1e308, math.inf])
-def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
-    study = tiny()
-    objectives = tuple(o for o in study.objectives if o.metric == "val_accuracy")
-    study = replace(study, objectives=objectives)
-    searcher = observed(study, completed(lipschitz_upper_bound=bound))
-    assert trials_of(searcher)[0].state is TrialState.COMPLETE
-    assert inner(searcher).best_trials == []
-
-
 def test_telling_twice_changes_nothing() -> None:
     searcher = observed(tiny(), completed(val_accuracy=0.9))
     searcher.on_trial_complete("0", running())
     searcher.on_trial_complete("never seen", completed())
-    assert [t.state for t in trials_of(searcher)] == [TrialState.COMPLETE]
+    assert [t.state for t in searcher._study.trials] == [TrialState.COMPLETE]
 
 
 @pytest.mark.slow
@@ -357,9 +274,9 @@ def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> 
             assert again["repeat_of"] == first["number"] == 0
             assert again["seed"] != first["seed"]
         searcher.on_trial_complete(name, completed(val_accuracy=accuracy))
-        told.append(trials_of(searcher)[0].state)
+        told.append(searcher._study.trials[0].state)
     assert told == [TrialState.RUNNING, TrialState.RUNNING, TrialState.COMPLETE]
-    assert trials_of(searcher)[0].values == pytest.approx([0.6, 0.8, 4.0])
+    assert searcher._study.trials[0].values == pytest.approx([0.6, 0.8, 4.0])
     assert searcher.suggest("d") == Searcher.FINISHED
 
 
@@ -385,56 +302,9 @@ def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> 
 def test_a_sample_is_trained_again_where_that_may_change_the_front(
     n_samples: int, results: list[dict[str, Any] | None], values: list[list[float] | None]
 ) -> None:
-    searcher = OptunaSearcher(tiny(search={"n_trials": n_samples, "repeats": 2}))
-    for number, result in enumerate(results):
-        proposed(searcher, f"{number}")
-        searcher.on_trial_complete(f"{number}", result, error=result is None)
+    searcher = observed(tiny(search={"n_trials": n_samples, "repeats": 2}), *results)
     assert searcher.suggest("one more") == Searcher.FINISHED
-    assert [trial.values for trial in trials_of(searcher)] == values
-
-
-def point(val_accuracy: float, bound: float, steps: float) -> dict[str, float]:
-    return {
-        "val_accuracy": val_accuracy,
-        "lipschitz_upper_bound": bound,
-        "inverse_steps": steps,
-    }
-
-
-def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_training_gave() -> None:
-    """Two boxes from the reference point (0.5, 1, 20): their volumes less that of their overlap."""
-    study = tiny(search={"ladder": [0.5, 0.4], "n_trials": 5})
-    reference = {"val_accuracy": 0.5, "lipschitz_upper_bound": 1.0, "inverse_steps": 20.0}
-    study = replace(
-        study,
-        objectives=tuple(replace(o, reference=reference[o.metric]) for o in study.objectives),
-    )
-    rung = projection_report(0.4, **point(0.7, 0.25, 10.0))
-    searcher = observed(
-        study,
-        completed([rung], **point(0.9, 0.5, 8.0)),
-        completed([rung], **point(0.9, 1.5, 8.0)),  # infeasible but for its projection
-        completed(lipschitz_upper_bound=1.5),
-        running(val_accuracy=0.99),
-        failed("diverged"),
-    )
-    trials = trials_of(searcher)
-    both = 0.4 * 0.5 * 12 + 0.2 * 0.75 * 10 - 0.2 * 0.5 * 10
-    expected = [both, 0.2 * 0.75 * 10, 0.0]
-    assert [t.values for t in trials[:3]] == [pytest.approx([volume]) for volume in expected]
-    assert [t.state for t in trials[3:]] == [TrialState.PRUNED, TrialState.FAIL]
-    # The best is the most, and no constraint speaks against it.
-    assert inner(searcher).best_trial.number == 0
-
-
-def test_with_a_ladder_repeats_are_observed_as_the_mean_of_their_hypervolumes() -> None:
-    """Each training has a front of its own: its networks alone."""
-    searcher = OptunaSearcher(tiny(search={"ladder": [0.4], "n_trials": 1, "repeats": 2}))
-    proposed(searcher, "a")
-    searcher.on_trial_complete("a", completed(**point(0.8, 0.5, 20.0)))
-    proposed(searcher, "b")
-    searcher.on_trial_complete("b", completed(**point(0.4, 0.25, 10.0)))
-    assert trials_of(searcher)[0].values == pytest.approx([(0.8 * 0.5 * 80 + 0.4 * 0.75 * 90) / 2])
+    assert [trial.values for trial in searcher._study.trials] == values
 
 
 def test_a_sample_that_runs_during_a_snapshot_is_observed_and_repeated_after_it(
@@ -450,7 +320,7 @@ def test_a_sample_that_runs_during_a_snapshot_is_observed_and_repeated_after_it(
     again = proposed(second, "b")
     assert (again["sample"], again["number"], again["repeat_of"]) == (sample, 1, 0)
     second.on_trial_complete("b", completed(val_accuracy=0.5))
-    assert trials_of(second)[0].values == pytest.approx([0.6, 0.8, 4.0])
+    assert second._study.trials[0].values == pytest.approx([0.6, 0.8, 4.0])
 
 
 def own_sampler(seed: int) -> Any:
@@ -461,7 +331,7 @@ def own_sampler(seed: int) -> Any:
 def test_a_sampler_of_a_users_own_proposes(tmp_path: Path) -> None:
     """The same samples as the shipped one that it makes, and again after a restart."""
 
-    def proposed(sampler: str, restart: Path | None = None) -> list[dict[str, Any]]:
+    def samples(sampler: str, restart: Path | None = None) -> list[dict[str, Any]]:
         study = tiny(search={"sampler": sampler, "n_trials": 6, "seed": 3})
         searcher, found = OptunaSearcher(study), []
         for number in range(6):
@@ -469,11 +339,9 @@ def test_a_sampler_of_a_users_own_proposes(tmp_path: Path) -> None:
                 searcher.save(str(restart))
                 searcher = OptunaSearcher(study)
                 searcher.restore(str(restart))
-            suggested = searcher.suggest(str(number))
-            assert isinstance(suggested, dict)
-            found.append(dict(suggested["sample"]))
+            found.append(proposed(searcher, str(number))["sample"])
             searcher.on_trial_complete(str(number), completed())
         return found
 
-    again = proposed(f"{__name__}:own_sampler", tmp_path / "state")
-    assert proposed("random") == proposed(f"{__name__}:own_sampler") == again
+    again = samples(f"{__name__}:own_sampler", tmp_path / "state")
+    assert samples("random") == samples(f"{__name__}:own_sampler") == again
