@@ -67,7 +67,8 @@ class Failures(StudyCallback):
         self, iteration: int, trials: list[Trial], trial: Trial, **info: Any
     ) -> None:
         error, text = _last_failure(trial)
-        cause, why = _cause(error), _in_one_line(error, text)
+        cause = error.cause if isinstance(error, RayTaskError) else error
+        why = _in_one_line(cause, text)
         of_trial = suggestion(trial)
         name, goes_on = f"trial {of_trial.trial_id}", "it goes on from its last checkpoint"
         is_death = isinstance(error, RayActorError) and not error.actor_init_failed
@@ -130,14 +131,9 @@ def _last_failure(trial: Trial) -> tuple[BaseException | None, str]:
     return error, (error_text(trial) or "").rpartition("Failure # ")[2].partition("\n")[2]
 
 
-def _cause(error: BaseException | None) -> BaseException | None:
-    return error.cause if isinstance(error, RayTaskError) else error
-
-
-def _in_one_line(error: BaseException | None, text: str) -> str:
+def _in_one_line(cause: BaseException | None, text: str) -> str:
     """A worker's error without its traceback."""
-    cause = _cause(error)
-    if cause is None or isinstance(error, RayActorError):
+    if cause is None or isinstance(cause, RayActorError):
         lines = [line.strip() for line in text.splitlines() if line.strip()]
         return lines[-1][:500] if lines else "an unknown error"
     return f"{type(cause).__name__}: {' '.join(str(cause).split())}"[:500]

@@ -56,10 +56,11 @@ class Loop:
         self.name = asked.config.name
         self.dataset: Dataset = sources.load(asked.config.data)
         self._searcher = OptunaSearcher(asked.config)
-        told = {**provenance(), **own_code(asked.config), tags.TOLD: "true"}
-        record = studies.create(driver.client, asked.config, asked.source, storage_folder, told)
-        self._record, self._records = record, driver.records
-        self._tracker = Tracker(driver.client, record, {**provenance(), tags.TOLD: "true"})
+        of_each = {**provenance(), tags.TOLD: "true"}
+        of_run = {**of_each, **own_code(asked.config)}
+        self._records, client = driver.records, driver.client
+        self._record = studies.create(client, asked.config, asked.source, storage_folder, of_run)
+        self._tracker = Tracker(client, self._record, of_each)
         self._open: dict[str, Training] = {}
         self._n_asked = 0
 
