@@ -18,7 +18,7 @@ def check_kind(name: str, value: object, *kinds: type) -> None:
 
 
 def number(name: str, value: object) -> float:
-    """The real number that an argument is, which may be one of numpy or torch."""
+    """An argument as a real number; it may be a scalar of numpy or torch."""
     found: Any = value
     if hasattr(value, "item"):
         try:

@@ -144,7 +144,7 @@ def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
 
 
 def checked_shape(path: str, given: object) -> Shape:
-    """A shape (C, H, W) as a setting has it. Raises ValueError if it is none."""
+    """A shape (C, H, W) as a tuple of ints. Raises ValueError if it is not one."""
     if type(given) is not tuple or [type(n) for n in given] != [int] * 3 or min(given) < 1:
         raise ValueError(f"in_shape of {path} must be (C, H, W), but is {given!r:.80}")
     return given

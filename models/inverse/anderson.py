@@ -43,7 +43,9 @@ class History:
         self.n_entries = self.n_entries[samples]
 
     def combination(self, residual: Tensor) -> Tensor:
-        """sum_i gamma_i (image change i) for the best gamma; zero without a history."""
+        """The correction of a Picard step: the past changes of fn(x), combined with the weights
+        whose combination of the past changes of the residual is nearest to `residual`. Zero without
+        a history."""
         gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2)).double()
         gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
         right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2)).double()

@@ -72,7 +72,7 @@ def check_layer(name: str, module: nn.Module | None) -> None:
 
 
 def check_parts(name: str, module: nn.Module, allowed: Collection[str]) -> None:
-    """Refuse, with a ValueError, tensors and modules of a module under other names than these."""
+    """Raise ValueError if a module has tensors or submodules with other names than these."""
     for part in (*module._parameters, *module._buffers, *module._modules):
         if part not in allowed:
             raise ValueError(

@@ -138,11 +138,12 @@ def _smallest_grid(
 
 
 def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor) -> Tensor:
-    """(L,) the largest eigenvalue of the Gram symbols of each of `layers`, known to be at_least.
+    """The largest eigenvalue (L,) of the Gram symbols of each of `layers`, of which `at_least` (L,)
+    is a lower bound.
 
-    A Cholesky factorization of level - G that succeeds proves that G has none above the level, up
-    to its rounding, and costs a fraction of G's eigenvalues. In single precision, with a level that
-    leaves room for the rounding, all but a few frequencies are out.
+    If level - G has a Cholesky factorization, G has no eigenvalue above the level, up to rounding,
+    and the factorization costs a fraction of G's eigenvalues. One in single precision, with a level
+    that leaves room for rounding, rules out all but a few frequencies.
     """
     single, slack = symbols.single_precision(layers, 1 / at_least)
     scaled = single.gram(frequencies)
@@ -227,7 +228,8 @@ class _Leading:
         return cls(gram[layer, index], frequencies[index], alone[index], top.values[:, 0], rest)
 
     def restrict(self, torus: tuple[int, int], size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-        """`_restricted_norms`, by the leading eigenpairs at these frequencies."""
+        """Upper bounds (L,) of the norms of convolutions on maps of `size`, and unit vectors that
+        nearly attain them, by the formula of `_restricted_norms` with these eigenpairs."""
         n_layers, q, c_small = self.gram.shape[:3]
         eigenvalues, eigenvectors = torch.linalg.eigh(self.gram)
         # The leading pairs, (L, p); the next one bounds the rest, as other frequencies do.

@@ -121,7 +121,7 @@ class Postgres:
 
 
 def _user() -> str | None:
-    """The user to run PostgreSQL as, which refuses to run as root; None for the current user."""
+    """The user that PostgreSQL is run as, since it refuses root; None for the current user."""
     return "postgres" if os.geteuid() == 0 else None
 
 

@@ -281,7 +281,8 @@ def not_measured(
 
 
 class Numbers:
-    """Texts of points' metrics: two are equal exactly if the values are equal as reported."""
+    """Metrics of points as text. Two texts of a metric are equal exactly if the values are equal at
+    the metric's resolution."""
 
     def __init__(self, points: Sequence[Point]) -> None:
         self._decimals = {

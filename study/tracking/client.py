@@ -180,9 +180,11 @@ class Client:
 
 
 class _Retries:
-    """MLflow's limits of retries: it reads the limit for requests from the environment at each
-    request, and the limit for connections to a database from a module. Concurrent threads share the
-    latest limit; after the last of them both are restored."""
+    """Sets how often MLflow retries, for the time of a `with` block.
+
+    MLflow has two limits: one for requests, in the environment, and one for connections to a
+    database, in a module of its own. Threads inside such blocks at the same time share the limit
+    that was set last. When the last block ends, both have the values from before the first."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -113,7 +113,7 @@ def verify(stored: Stored, data_root: str | None = None, trust: bool = False) ->
 
     Raises:
         TrackingError: if it has no study, to be measured.
-        UserError: if the data is not there, or it is by code that is not trusted.
+        UserError: if the data is not there, or is read by code that is not trusted.
     """
     problems = stored.problems or tuple(
         other_identity(stored.folder, stored.model_id, stored.origin)

@@ -38,7 +38,7 @@ def local_ray(address: str | None, **options: Any) -> Iterator[None]:
 
 
 def _changes_of_ray() -> Iterator[tuple[Any, str, object]]:
-    """What of Ray is another while it starts: the module, the name in it, and its value then."""
+    """What is replaced in Ray while it starts: a module, a name in it, and the value there."""
     # The address of this host, on which all of Ray's processes listen, is 127.0.0.1. If it is given
     # to `ray.init`, Ray replaces it by one that other hosts reach, except where Ray supports no
     # clusters, as on macOS.

@@ -1,4 +1,5 @@
-"""A study whose networks its user trains: asked for samples, and told networks."""
+"""A study whose networks are trained by its user, who asks it for samples and gives it what was
+trained."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping

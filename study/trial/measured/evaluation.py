@@ -96,8 +96,8 @@ class Answers:
         return _fraction(self.certified(radius))
 
     def lost_to_rounding(self, radius: float) -> float:
-        """The fraction of the images that would be `certified` in exact arithmetic, but are not.
-        Blocks that bound no rounding give radii of -inf, which are not lost to it."""
+        """The fraction of the images that are not `certified`, but would be in exact arithmetic.
+        Images without any radius (-inf), for lack of a bound of the rounding, do not count."""
         return _fraction(
             (self.unrounded > radius) & (self.radii <= radius) & (self.radii > -math.inf)
         )
