@@ -43,15 +43,13 @@ def write_own(folder: Path, **changes: Any) -> None:
     (folder / "own.yaml").write_text(yaml.safe_dump(content))
 
 
+def of_folder(folder: Path) -> tuple[str, str]:
+    """The option for the MLflow of a folder."""
+    return "--tracking-uri", f"sqlite:///{folder}/mlflow.db"
+
+
 def opened(folder: Path, name: str = "own") -> Study:
-    return study.open(name, tracking_uri=f"sqlite:///{folder}/mlflow.db")
-
-
-def points(folder: Path, name: str = "own") -> dict[str, tuple[float, ...]]:
-    """Network -> its figures that do not depend on the clock."""
-    frame = opened(folder, name).points.set_index("network")
-    names = ("val_accuracy", "certified_accuracy", "val_loss", OWN, "inverse_lipschitz_upper_bound")
-    return {str(network): tuple(row[list(names)]) for network, row in frame.iterrows()}
+    return study.open(name, tracking_uri=of_folder(folder)[1])
 
 
 @pytest.fixture(scope="module")
@@ -86,8 +84,7 @@ def test_the_example_is_short_and_its_networks_are_certified(folder: Path) -> No
 
 
 def _reported(folder: Path, *arguments: str) -> str:
-    uri = f"sqlite:///{folder}/mlflow.db"
-    return printed(report.app, "own", "--tracking-uri", uri, *arguments)
+    return printed(report.app, "own", *of_folder(folder), *arguments)
 
 
 def test_the_metric_is_an_objective(folder: Path) -> None:
@@ -151,7 +148,7 @@ def test_the_report_says_whose_proof_it_is(folder: Path, tmp_path: Path) -> None
 
 def _notes(folder: Path) -> list[str]:
     """The descriptions that MLflow shows of the study and of each network."""
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = mlflow.MlflowClient(of_folder(folder)[1])
     runs = [client.get_run(run_id) for run_id in opened(folder).points["run_id"]]
     record = opened(folder).results.files.find_study("own")
     assert record is not None
@@ -170,22 +167,20 @@ def test_verify_with_data_finds_a_block_that_lies(
         own.Coupling, "bounds", lambda self: Bounds(true(self).lipschitz, alpha=0.99999, beta=1.0)
     )
     network = opened(folder).front.iloc[0]["network"]
-    options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db", "--trust"]
-    out = printed(verify.app, network, *options, "--data-root", str(folder), exit_code=1)
+    options = [*of_folder(folder), "--trust", "--data-root", str(folder)]
+    out = printed(verify.app, network, *options, exit_code=1)
     assert "own:Coupling proves a bound of 1 for beta of body.1, but it attains 1." in out
 
 
 def test_the_metric_filters(folder: Path) -> None:
     middle = opened(folder).points[OWN].median()
     kept = opened(folder).points.query(f"{OWN} > {middle}")
-    filtered = study.open(
-        "own", where=f"{OWN} > {middle}", tracking_uri=f"sqlite:///{folder}/mlflow.db"
-    )
+    filtered = study.open("own", where=f"{OWN} > {middle}", tracking_uri=of_folder(folder)[1])
     assert set(filtered.points["network"]) == set(kept["network"])
 
 
 def test_the_metric_is_in_mlflow_at_each_epoch_and_of_each_projection(folder: Path) -> None:
-    client = mlflow.MlflowClient(f"sqlite:///{folder}/mlflow.db")
+    client = mlflow.MlflowClient(of_folder(folder)[1])
     rows = opened(folder).points
     for _, row in rows.iterrows():
         history = client.get_metric_history(row["run_id"], OWN)
@@ -228,10 +223,10 @@ def test_the_metric_is_a_constraint(folder: Path) -> None:
 
 def test_verify_runs_the_users_code_only_if_it_is_trusted(folder: Path) -> None:
     network = opened(folder).front.iloc[0]["network"]
-    options = ["--tracking-uri", f"sqlite:///{folder}/mlflow.db"]
-    out = printed(verify.app, network, *options, exit_code=1)
+    out = printed(verify.app, network, *of_folder(folder), exit_code=1)
     assert "own:Coupling, whose code is run only if it is trusted" in out
-    out = printed(verify.app, network, *options, "--trust", "--data-root", str(folder))
+    options = [*of_folder(folder), "--trust", "--data-root", str(folder)]
+    out = printed(verify.app, network, *options)
     assert "invertible, on the word of own:Coupling, whose code was trusted; stored with" in out
     assert "; measured again" in out
     with pytest.raises(study.UserError, match="only if it is trusted"):
@@ -268,14 +263,13 @@ def test_a_loop_has_the_report_page_and_front_of_a_study(folder: Path, tmp_path:
     done.write_page(tmp_path / "page.html")
     samples = done.points["coeff"]
     assert samples.nunique() == N_TOLD
-    uri = f"sqlite:///{folder}/mlflow.db"
-    line = refused(launch.app, "--resume", "--name", "by_hand", "--tracking-uri", uri)
+    line = refused(launch.app, "--resume", "--name", "by_hand", *of_folder(folder))
     assert "those of this one were told to it" in line
 
 
 def test_a_network_that_was_told_verifies(folder: Path) -> None:
     network = opened(folder, "by_hand").front.iloc[0]["network"]
-    printed(verify.app, network, "--trust", "--tracking-uri", f"sqlite:///{folder}/mlflow.db")
+    printed(verify.app, network, "--trust", *of_folder(folder))
 
 
 def _interrupted(mine: Any) -> None:

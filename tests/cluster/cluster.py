@@ -65,6 +65,10 @@ class Cluster:
 
     def have_joined(self) -> bool:
         """Whether all workers have joined the cluster."""
+        # Each look at Ray's list takes a tunnel, so look for the raylets first.
+        for worker in self.hosts.workers:
+            if not any("raylet/raylet" in line for line in worker.processes().values()):
+                return False
         alive = [node for node in self.nodes() if node["state"] == "ALIVE"]
         return len(alive) == len(self.hosts.all)
 
