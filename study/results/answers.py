@@ -128,20 +128,15 @@ def _fetched(
     records: Records, run: TrialRecord, metrics: Sequence[str]
 ) -> dict[str, NDArray[np.bool_]]:
     """For each metric the images on which the network of a run counts."""
-    found = {}
     try:
         if VAL_RIGHT not in records.artifacts(run.run_id):
             raise ValueError(f"{VAL_RIGHT} is not there")
         content = records.artifact(run.run_id, VAL_RIGHT)
-        for name in metrics:
-            bits = _COUNTED[name](content, run.metrics.get(name, math.nan))
-            if bits is None:
-                raise ValueError(f"{VAL_RIGHT} does not say which images count for {name}")
-            found[name] = np.array(bits, np.bool_)
+        bits = {name: _COUNTED[name](content, run.metrics.get(name, math.nan)) for name in metrics}
     except LocationError:
         raise
     except (TrackingError, ValueError) as error:
         raise UnsureError(
             f"how sure accuracies are is not said: run {run.run_id}: {error}"
         ) from error
-    return found
+    return {name: np.array(one, np.bool_) for name, one in bits.items()}
