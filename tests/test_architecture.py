@@ -217,7 +217,7 @@ def test_names_of_metrics_are_strings_in_one_place() -> None:
 
 
 def test_names_of_metrics_are_not_in_the_page_s_code() -> None:
-    for path in (ROOT / "study" / "results" / "page_files").rglob("*.js"):
+    for path in (ROOT / "study" / "results" / "views" / "page_files").rglob("*.js"):
         assert not set(re.findall(r"\w+", path.read_text())) & METRICS.keys(), path.name
 
 

@@ -21,8 +21,8 @@ from study.metrics.goals import Constraint
 from study.metrics.reports import TrialStatus
 from study.report import app
 from study.results.report import collect, read
-from study.results.report_view import view
-from study.results.views import as_csv, as_json
+from study.results.views.report_view import view
+from study.results.views.sections import as_csv, as_json
 from study.tracking.client import Client
 from study.tracking.records import Records
 from study.tracking.tags import PARENT

@@ -11,8 +11,8 @@ from study.execution.driver.environment import Driver
 from study.execution.driver.own_loop import Loop
 from study.execution.driver.planning import Resumption, plan_new, planned_resume
 from study.execution.driver.running import Outcome
-from study.results.published import publish, publish_page
 from study.results.report import Report, of_study
+from study.results.views.published import publish, publish_page
 from study.tracking.records import StudyRead
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]

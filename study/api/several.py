@@ -4,10 +4,11 @@ from study.api.shown import Shown
 from study.api.study import Study
 from study.errors import renamed
 from study.execution.driver.environment import Driver
-from study.results import comparison, comparison_view
+from study.results import comparison
 from study.results.comparison import Comparison
-from study.results.listing import Listing, listed
-from study.results.views import View
+from study.results.views import comparison_view
+from study.results.views.listing import Listing, listed
+from study.results.views.sections import View
 
 __all__ = ["ComparedStudies", "Listing", "compare", "listing"]
 

@@ -9,7 +9,7 @@ from rich.console import Console
 
 from study.errors import renamed
 from study.results.front import Ranking
-from study.results.views import View, as_csv, as_json, recording_console, wide_console
+from study.results.views.sections import View, as_csv, as_json, recording_console, wide_console
 
 # Imported where they are needed: opening a study must not wait for pandas.
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ class Shown(ABC):
             UserError: if the file cannot be written.
             FailedError: if the files of a network on the front were deleted.
         """
-        from study.results.page import write_page
+        from study.results.views.page import write_page
 
         self.view.check()
         write_page(Path(path), self.view)

@@ -11,11 +11,11 @@ from study.api.shown import Shown
 from study.config.study import StudyConfig
 from study.errors import UserError, absent, renamed
 from study.execution.driver.environment import Driver
-from study.results import report_view
 from study.results.front import Mark
 from study.results.report import Report, read
-from study.results.report_table import counts_of
-from study.results.views import View
+from study.results.views import report_view
+from study.results.views.report_table import counts_of
+from study.results.views.sections import View
 from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 from study.tracking.records import Records
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from models import IResNet
     from study.api.launched import Loop, Outcome
-    from study.results.serving import Server
+    from study.results.views.serving import Server
     from study.verification.proof import Proof
 
 __all__ = ["Driver", "Study", "loop", "open", "run"]
@@ -197,7 +197,7 @@ class Study(Shown):
     def figure(self, kind: str = "front") -> "go.Figure":
         """A figure of the study: "front", the first objective against each of the others. Raises
         UserError for another kind, or if the study has one objective."""
-        from study.results.figure import figure
+        from study.results.views.figure import figure
 
         return figure(self.results, kind)
 
@@ -205,7 +205,7 @@ class Study(Shown):
         """Serve the study's page on this host until the result's `close()` or the process ends;
         `url` leads to it, and must be kept from users of this host who may not read the page.
         While the study runs, the page follows it."""
-        from study.results.serving import Server
+        from study.results.views.serving import Server
 
         shown, records = self.results, Records(self.driver.client, keeps_files=True)
         objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
@@ -262,7 +262,7 @@ class Study(Shown):
 
     def export(self, optuna: str) -> str:
         """Write all networks as an Optuna study to a database URL, returned without password."""
-        from study.results.published import export
+        from study.results.views.published import export
 
         return export(self.results, optuna)
 

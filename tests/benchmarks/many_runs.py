@@ -34,10 +34,10 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
 )
 from study.metrics.reports import TrialStatus
-from study.results import report_view
-from study.results.page import write_page
 from study.results.report import collect, read
-from study.results.views import as_json
+from study.results.views import report_view
+from study.results.views.page import write_page
+from study.results.views.sections import as_json
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.records import Records

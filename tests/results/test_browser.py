@@ -15,8 +15,8 @@ from PIL import Image
 from playwright.sync_api import Page, expect
 
 from study.metrics.reports import TrialStatus
-from study.results.page import write_page
-from study.results.report_view import view
+from study.results.views.page import write_page
+from study.results.views.report_view import view
 from tests.support.browser import Pages, check_legible, points_of, rows
 from tests.support.records import trial, unread
 

@@ -15,8 +15,8 @@ from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
 from study.metrics.definitions import METRICS, number_text
 from study.metrics.reports import TrialStatus
 from study.results.front import Numbers
-from study.results.page import write_page
-from study.results.report_view import view
+from study.results.views.page import write_page
+from study.results.views.report_view import view
 from study.results.where import parse
 from study.tracking.records import TrialRecord
 from study.tracking.values import settings

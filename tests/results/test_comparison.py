@@ -11,9 +11,9 @@ from study.metrics.artifacts import packed
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
-from study.results.comparison_view import view
 from study.results.report import Report, collect, parse_objectives
-from study.results.views import wide_console
+from study.results.views.comparison_view import view
+from study.results.views.sections import wide_console
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.records import STUDY, Kept, measured, sought, trial
 from tests.support.studies import tiny

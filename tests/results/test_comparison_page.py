@@ -9,8 +9,8 @@ import pytest
 from playwright.sync_api import expect
 
 from study.results.comparison import Comparison, compare
-from study.results.comparison_view import view
-from study.results.page import write_page
+from study.results.views.comparison_view import view
+from study.results.views.page import write_page
 from study.tracking.records import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import drawn, parts

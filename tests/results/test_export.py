@@ -19,9 +19,9 @@ from study.metrics.definitions import Direction
 from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.report import app
-from study.results import published
 from study.results.front import Mark
 from study.results.report import Report, collect, read
+from study.results.views import published
 from study.tracking.client import Client
 from study.tracking.records import Records, TrialRecord
 from tests.support.records import STUDY, projection, trial

@@ -13,8 +13,8 @@ from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto.points import losses_of_trainings
 from study.results.front import Mark
 from study.results.report import collect, parse_objectives
-from study.results.report_table import counts_of, networks
-from study.results.views import Terminal
+from study.results.views.report_table import counts_of, networks
+from study.results.views.sections import Terminal
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, marks, measured, projection, sought, trial
 

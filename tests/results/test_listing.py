@@ -13,7 +13,7 @@ from study import open as open_study
 from study import report
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.listing import Listing, listed
+from study.results.views.listing import Listing, listed
 from study.tracking import studies
 from study.tracking.records import Records, StudyRecord
 from study.tracking.tracker import Tracker

@@ -13,10 +13,10 @@ from plotly.offline import get_plotlyjs
 from study.errors import FailedError
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark
-from study.results.page import _unwrapped, page, write_page
 from study.results.report import read
-from study.results.report_view import view
-from study.results.views import View
+from study.results.views.page import _unwrapped, page, write_page
+from study.results.views.report_view import view
+from study.results.views.sections import View
 from study.tracking.client import Client
 from study.tracking.records import Records
 from tests.support.records import projection, trial, unread
@@ -119,7 +119,7 @@ def test_files_that_are_gone_are_said_before_anything_is_written(finished: Path)
 
 
 def test_a_mark_has_one_symbol_which_three_dimensions_have_too() -> None:
-    code = (files("study.results") / "page_files" / "report" / "11-points.js").read_text()
+    code = (files("study.results.views") / "page_files" / "report" / "11-points.js").read_text()
     symbols = re.findall(r'symbol: "([a-z-]+)"', code)
     assert len(symbols) == len(Mark)
     # Plotly draws eight in three dimensions, so two of the nine marks share one.

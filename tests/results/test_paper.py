@@ -9,7 +9,7 @@ import pytest
 from study.config import file, parser
 from study.results.paper import figures, is_table1
 from study.results.report import Report, collect
-from study.results.report_view import view
+from study.results.views.report_view import view
 from tests.results.test_page import drawn, parts
 from tests.support.launched import ROOT
 from tests.support.records import STUDY, Kept, printed, projection, trial

@@ -6,8 +6,8 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from study.results.front import Mark
-from study.results.published import publish
 from study.results.report import read
+from study.results.views.published import publish
 from study.tracking.client import Client
 from study.tracking.records import Records
 

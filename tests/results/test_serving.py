@@ -15,9 +15,9 @@ from urllib.parse import quote, urlsplit
 import pytest
 
 from study.errors import TrackingError
-from study.results import serving
 from study.results.report import Report, collect
-from study.results.serving import Live, Server
+from study.results.views import serving
+from study.results.views.serving import Live, Server
 from study.tracking.records import StudyRecord, TrialRecord
 from tests.support.browser import Pages
 from tests.support.records import STUDY, Kept, measured, projection

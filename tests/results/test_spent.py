@@ -5,10 +5,10 @@ from dataclasses import replace
 import pytest
 
 from study.metrics.reports import TrialStatus
-from study.results.published import figures
 from study.results.report import Report, collect, parse_objectives
-from study.results.report_view import view
 from study.results.spent import covered
+from study.results.views.published import figures
+from study.results.views.report_view import view
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, Kept, projection, trial, unread
 

@@ -2,7 +2,7 @@ import io
 
 from rich.console import Console
 
-from study.results.views import Column, print_text, table_of
+from study.results.views.sections import Column, print_text, table_of
 
 ESCAPES = "\x1b]0;owned\x07\x9b2J"
 

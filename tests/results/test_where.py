@@ -10,7 +10,7 @@ from study.errors import UserError
 from study.metrics.definitions import METRICS, as_reported
 from study.results.front import Mark
 from study.results.report import collect, read
-from study.results.report_table import columns_of
+from study.results.views.report_table import columns_of
 from study.results.where import heading, parse
 from study.tracking.client import Client
 from study.tracking.records import Records

@@ -11,7 +11,7 @@ from study.metrics.definitions import METRICS
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.report import Report, collect
-from study.results.report_view import view
+from study.results.views.report_view import view
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord, TrialRecord
 from tests.support.studies import epoch_report, tiny

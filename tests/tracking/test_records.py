@@ -15,8 +15,8 @@ from study.errors import LaunchError, LocationError, TrackingError
 from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.results.front import Mark
-from study.results.listing import listed
 from study.results.report import read
+from study.results.views.listing import listed
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.handles import run_of

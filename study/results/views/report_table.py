@@ -24,7 +24,7 @@ from study.results import paper
 from study.results.front import Mark, Numbers, Point, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
-from study.results.views import Column, Section, Terminal
+from study.results.views.sections import Column, Section, Terminal
 from study.results.where import LONG, SHORT_DIGITS, heading
 from study.tracking.pages import on_the_word_of
 

@@ -17,10 +17,10 @@ from study.metrics.artifacts import PAGE
 from study.metrics.definitions import HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.goals import as_in_a_file
 from study.metrics.reports import TrialStatus
-from study.results import report_view
 from study.results.front import Mark, Point
-from study.results.page import write_page
 from study.results.report import Report
+from study.results.views import report_view
+from study.results.views.page import write_page
 from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
 from study.tracking import files, pages, studies

@@ -13,8 +13,8 @@ from study.metrics.goals import reference_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
 from study.results.front import Mark
-from study.results.report_table import metric_columns
-from study.results.views import Column, Section, Terminal, View, texts
+from study.results.views.report_table import metric_columns
+from study.results.views.sections import Column, Section, Terminal, View, texts
 
 _HERE = Terminal()
 

@@ -20,9 +20,9 @@ from typing import Any
 from plotly.offline import get_plotlyjs
 
 from study.errors import UserError
-from study.results.views import View
+from study.results.views.sections import View
 
-_FOLDER = files("study.results") / "page_files"
+_FOLDER = files("study.results.views") / "page_files"
 
 
 def write_page(path: Path, view: View[Any]) -> None:

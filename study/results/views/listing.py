@@ -9,7 +9,7 @@ from typing import Any
 from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
-from study.results.views import Column, as_csv, as_json, table_of, texts, wide_console
+from study.results.views.sections import Column, as_csv, as_json, table_of, texts, wide_console
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records

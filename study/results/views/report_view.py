@@ -33,8 +33,8 @@ from study.results.correlations import FEWEST_TRIALS, correlations
 from study.results.front import Point, leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import MOST_NETWORKS, Report
-from study.results.report_table import marks_of, networks, rounding_of
-from study.results.views import Section, View
+from study.results.views.report_table import marks_of, networks, rounding_of
+from study.results.views.sections import Section, View
 from study.tracking.pages import (
     compare_page,
     describe_inverse,

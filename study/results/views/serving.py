@@ -25,9 +25,9 @@ from urllib.parse import quote, urlsplit
 
 from study.errors import UserError, quoted
 from study.metrics.reports import TrialStatus
-from study.results import report_view
-from study.results.page import page
 from study.results.report import Report
+from study.results.views import report_view
+from study.results.views.page import page
 
 _HOST = "127.0.0.1"
 # What the page may be asked for as. A tunnel may have another port, and a name that somebody else
