@@ -31,8 +31,8 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Multipliers:
-    """The multipliers of L blocks: the logarithms of T1 and T2 (L, 2 n), and of
-    x = tau / (2 - tau) (L, c), which only matters where there is a T0."""
+    """The multipliers of L blocks as logarithms: of the diagonals of T1 and T2 side by side
+    (L, 2 n), and of x = tau / (2 - tau) (L, c), which counts only in programs with a T0."""
 
     of_rows: Tensor
     of_columns: Tensor

@@ -114,7 +114,8 @@ def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
 def _compared(
     tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """(scale factors relative to the base, tensors that differ otherwise), not equal ones."""
+    """What differs from the base, by name: the factors of tensors that are a multiple of the base's
+    tensor, and the other tensors themselves."""
     factors, changed = {}, {}
     for name, tensor in tensors.items():
         if _is_same(tensor, base[name]):

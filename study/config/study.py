@@ -208,7 +208,8 @@ class StudyConfig:
         return study
 
     def _check_ladder(self) -> None:
-        """A projection is a point of the front, and needs every metric of the front."""
+        """Check that a ladder has rungs, and that projections, which are points of the front like
+        trained networks, have every metric of the goals."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
         if not rungs:
             return

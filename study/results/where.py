@@ -173,7 +173,7 @@ class Conditions:
 
     Attributes:
         of_mlflow: conditions for MLflow's search, as the user wrote them; empty if there are none.
-        checked_here: alternatives, of which each is met by meeting all of its conditions.
+        checked_here: lists of conditions; a network must meet all conditions of one list.
     """
 
     of_mlflow: str = ""

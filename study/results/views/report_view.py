@@ -104,8 +104,8 @@ def _no_trade(report: Report) -> str:
 
 
 def _files(report: Report) -> Section:
-    """What networks left: all trained ones of a study of Table 1 of the paper; otherwise the
-    recommended ones, then the front."""
+    """The proofs, inverses and pictures that are stored with networks: with all trained networks of
+    a study of the paper's Table 1; otherwise with the recommended ones and the front."""
     points, n_chosen = report.searched, 6
     if not paper.is_table1(report.study.config):
         n_chosen = len(report.recommended)
