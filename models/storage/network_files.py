@@ -35,8 +35,6 @@ _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 _MOST_CHANGED = 0.5
 # The names of the counts of NetworkSpec.
 _COUNTS = [name for name, kind in get_type_hints(NetworkSpec).items() if kind is int]
-# torch's default, which older files do not name.
-_FORMER_EPS = 1e-5
 # The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
 
@@ -232,7 +230,7 @@ def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """The content of NETWORK, with the arguments of IResNet that older files leave out."""
+    """The content of NETWORK, whose sizes and counts are not beyond all measure."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         architecture = content["architecture"]
@@ -245,7 +243,8 @@ def _content(path: Path) -> Mapping[str, Any]:
         raise ValueError(f"{NETWORK}: sizes and counts must be whole numbers")
     if max(sizes) > _LARGEST:
         raise ValueError(f"{NETWORK}: sizes and counts must be at most {_LARGEST}")
-    return {**content, "architecture": {"classifier_eps": _FORMER_EPS, **architecture}}
+    mapping: Mapping[str, Any] = content
+    return mapping
 
 
 def _built(architecture: Mapping[str, Any]) -> IResNet:

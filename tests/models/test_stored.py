@@ -87,13 +87,9 @@ def test_a_projected_network_comes_back_projected(tmp_path: Path) -> None:
     assert certify(read_network(tmp_path), "full").blocks == certificate.blocks
 
 
-def test_the_constant_of_the_classifier_comes_back_and_older_files_have_that_of_torch(
-    tmp_path: Path,
-) -> None:
+def test_the_constant_of_the_classifier_comes_back(tmp_path: Path) -> None:
     write_network(tmp_path, network(classifier_eps=1e-3), {"architecture": ARCHITECTURE})
     assert read_network(tmp_path).classifier[0].eps == 1e-3
-    (tmp_path / NETWORK).write_text(json.dumps({"architecture": ARCHITECTURE}))
-    assert read_network(tmp_path).classifier[0].eps == nn.BatchNorm2d(1).eps
 
 
 def test_no_random_number_is_drawn_to_read_a_network(folder: Path) -> None:
