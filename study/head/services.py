@@ -9,6 +9,7 @@ Their files are in one folder, where secrets are readable only by the owner:
 """
 
 import fcntl
+import http.client
 import json
 import os
 import secrets
@@ -17,7 +18,6 @@ import signal
 import subprocess
 import sys
 import tempfile
-import urllib.error
 import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -167,5 +167,6 @@ def _is_healthy(uri: str) -> bool:
     try:
         with urllib.request.urlopen(f"{uri}/health", timeout=5) as answer:
             return bool(answer.status == 200)
-    except (urllib.error.URLError, ConnectionError, TimeoutError):
+    # Another protocol may answer at this port.
+    except (OSError, http.client.HTTPException):
         return False
