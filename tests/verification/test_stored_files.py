@@ -113,7 +113,7 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
     (maps_without_end, "sizes and counts must be at most"),
     (describe(n_power_iterations=math.inf), "sizes and counts must be whole numbers"),
     (describe(hidden=1), "network.json describes no network"),
-    (describe(blocks=[10**4, 10**4]), "has 20000 blocks"),
+    (describe(blocks=[10**4, 10**4]), "blocks must be at most 1000 blocks together"),
     (write(NETWORK, "{}"), "data of MLmodel is not that of network.json"),
     (lambda s: s.edit(NETWORK, lambda c: c.pop("data")), "data of MLmodel is not that of"),
     (lambda s: s.edit(NETWORK, lambda c: c.pop("architecture")), "network.json cannot be read"),
