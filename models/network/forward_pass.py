@@ -194,8 +194,8 @@ def forward_sha256(root: nn.Module) -> str:
 def _name_in_digest(kind: type, is_of_author: bool) -> str:
     """How a digest names the class of a module: a class of torch.nn or of this package by its bare
     name, whatever another class says of itself. Where both have one of that name, such as Flatten,
-    the settings differ. The modules of blocks of other authors go by their bare names too, as in
-    earlier versions: a certificate names these authors, whose classes are trusted."""
+    the settings differ. The modules of blocks of other authors go by their bare names too: a
+    certificate names these authors, whose classes are trusted."""
     name = kind.__qualname__
     package, _, _ = kind.__module__.partition(".")
     home = sys.modules.get(kind.__module__) if package == _PACKAGE else nn
