@@ -90,5 +90,5 @@ def _of_tune(folder: Path, trials: list[str]) -> list[str]:
 
 def _of_optuna(folder: Path, n_trials: int) -> list[str]:
     state = pickle.loads(max(folder.glob("searcher-state-*.pkl")).read_bytes())
-    states = Counter(trial.state.name for trial in state["study"].trials)
+    states = Counter(trial.state.name for trial in state["_study"].trials)
     return [] if states == {"COMPLETE": n_trials} else [f"Optuna has {dict(states)}"]
