@@ -134,12 +134,12 @@ def _ray_of_its_own(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """One more than there are cores, at most four, since tests wait two fifths of the time for the
-    processes that they start. None if files or tests are named, which would be done before the
-    workers have imported torch."""
+    """One per core, at most four: more only wait for each other, since processors are busy all the
+    time. None if files or tests are named, which would be done before the workers have imported
+    torch."""
     if any("::" in argument or Path(argument).is_file() for argument in config.args):
         return 0
-    return min(4, (os.cpu_count() or 1) + 1)
+    return min(4, os.cpu_count() or 1)
 
 
 def pytest_sessionstart() -> None:
