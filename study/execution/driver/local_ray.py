@@ -10,6 +10,7 @@ from typing import Any
 
 import ray
 from ray._private import ray_constants, services
+from ray._private.node import Node
 from ray._raylet import AuthenticationTokenLoader, Config  # type: ignore[attr-defined]
 
 _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
@@ -53,6 +54,10 @@ def _changes_of_ray() -> Iterator[tuple[Any, str, object]]:
         # used. Even where that is off, it asks the cloud's metadata address. The value is what Ray
         # itself gives where that process cannot start.
         yield services, "start_api_server", lambda *_, **__: (None, None)
+    # Nor the processes that bring the driver what workers print, which nobody reads, and that ask
+    # for more nodes: each imports Ray while trials start.
+    for program in ("start_log_monitor", "start_monitor"):
+        yield Node, program, lambda _: None
 
 
 @contextmanager
