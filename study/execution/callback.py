@@ -1,4 +1,4 @@
-"""The base class of this project's Tune callbacks."""
+"""The base classes of this project's Tune callbacks."""
 
 from typing import Any
 
@@ -15,6 +15,13 @@ class StudyCallback(Callback):
     Tune pickles its callbacks, but a resumed study gets new ones, so an empty one is pickled.
     """
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Callback, ()
+
+
+class ReportCallback(StudyCallback):
+    """Observes the reports of trials too."""
+
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
     ) -> None:
@@ -24,6 +31,4 @@ class StudyCallback(Callback):
 
     def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
         """A trial has reported; `node` is the address of the node that measured."""
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Callback, ()
+        raise NotImplementedError(f"{type(self).__name__} must define on_report")

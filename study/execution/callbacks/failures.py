@@ -21,7 +21,7 @@ from ray.tune import Checkpoint
 from ray.tune.experiment import Trial
 
 from study.errors import DataNotFoundError, GpuError, GpuMemoryError, StorageError, UserError
-from study.execution.callback import StudyCallback
+from study.execution.callback import ReportCallback
 from study.execution.trials import error_text, suggestion
 from study.metrics.reports import TrialReport
 
@@ -34,7 +34,7 @@ _NO_MEMORY = "low on memory"
 
 
 @dataclass(eq=False)
-class Failures(StudyCallback):
+class Failures(ReportCallback):
     """Decides after each failure of a worker whether its trial goes on, and tells the user.
 
     A trial's errors are counted in its suggestion, with the reason if it was given up, so that they

@@ -13,7 +13,7 @@ from study.config.space import Value
 from study.config.study import StudyConfig
 from study.errors import ConfigError
 from study.execution import trials as tune_trials
-from study.execution.callback import StudyCallback
+from study.execution.callback import ReportCallback
 from study.execution.callbacks.interrupt import Interrupt, OwnCodeInterruptedError
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported
@@ -21,9 +21,9 @@ from study.metrics.reports import TrialReport
 
 
 class Callback:
-    """Told on the driver what happens in a study that names it in `callbacks`. A subclass is made
-    without arguments, anew when a study is resumed, and defines what it wants to know of. Networks
-    are called by their handles, such as "digits/0004"."""
+    """Observes a study that names it in `callbacks`, on the driver. A subclass is made without
+    arguments, anew when a study is resumed, and defines the methods of the events that it needs.
+    Networks are named by their handles, such as "digits/0004"."""
 
     def on_study_start(self, name: str, settings: Mapping[str, Any]) -> None:
         """A study begins or goes on; `settings` is the content of its file, with all defaults."""
@@ -51,7 +51,7 @@ def callback_class(path: str) -> type[Callback]:
 
 
 @dataclass(eq=False)
-class OwnCallbacks(StudyCallback):
+class OwnCallbacks(ReportCallback):
     """Tells a study's own callbacks. One that raises is dropped with a message, and the study goes
     on; one that hangs is dropped at the first Ctrl-C, which ends the study too. Must come after the
     interrupt."""

@@ -18,7 +18,7 @@ from rich.text import Text
 from study.config.study import StudyConfig
 from study.errors import escaped
 from study.execution import trials as tune_trials
-from study.execution.callback import StudyCallback
+from study.execution.callback import ReportCallback
 from study.execution.trials import EndedTrials, suggestion
 from study.metrics.definitions import as_reported, number_text
 from study.metrics.reports import TrialReport
@@ -33,7 +33,7 @@ _MOST_SILENCE_SECONDS = 60.0
 
 
 @dataclass(eq=False)
-class Progress(StudyCallback):
+class Progress(ReportCallback):
     """Shows trials, the current front and the time left.
 
     Attributes:

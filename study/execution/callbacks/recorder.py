@@ -22,7 +22,7 @@ from ray.tune.experiment import Trial
 
 from study.errors import escaped
 from study.execution import trials as tune_trials
-from study.execution.callback import StudyCallback
+from study.execution.callback import ReportCallback
 from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView, suggestion
 from study.metrics.artifacts import OUTCOME
@@ -53,7 +53,7 @@ class _Reports:
 
 
 @dataclass(eq=False)
-class Recorder(StudyCallback):
+class Recorder(ReportCallback):
     """Writes every trial of one study to MLflow.
 
     Attributes:
