@@ -13,7 +13,6 @@ if TYPE_CHECKING:
     from models.blocks.own import Block, BlockError, Bounds, block_class
     from models.floats.raised import ROOM
     from models.heads.head import Loss
-    from models.heads.linear_last import last_layer
     from models.heads.radius_loss import head_loss
     from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
     from models.layers.kernel_batches import map_kernels
@@ -50,7 +49,6 @@ else:
         "models.blocks.own": "Block BlockError Bounds block_class",
         "models.floats.raised": "ROOM",
         "models.heads.head": "Loss",
-        "models.heads.linear_last": "last_layer",
         "models.heads.radius_loss": "head_loss",
         "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
         "models.layers.kernel_batches": "map_kernels",

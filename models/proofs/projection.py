@@ -18,7 +18,7 @@ from models.heads.radius_loss import TEMPERATURE, head_loss
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.maps import checked_labels
 from models.network.certificate import Certificate
-from models.network.classifier import as_batches, in_eval_mode
+from models.network.classifier import as_batches, fit_to_labels, in_eval_mode
 from models.network.iresnet import IResNet
 from models.proofs.certification import certify, with_classifier
 
@@ -153,13 +153,14 @@ def _fit(
 ) -> None:
     """Fit the classifier of a projected network, in place, to labels int64 (N,) of images; without
     labels and a loss to the logits of the model that it was made from."""
-    head, classifier = projected.head, projected.classifier
-    with in_eval_mode(model), in_eval_mode(projected):
-        features = [projected.features(batch) for batch in batches]
-        if labels is None or loss is None:
-            head.fit_to_logits(classifier, features, [model(batch) for batch in batches])
-        else:
-            head.fit_to_labels(classifier, torch.cat(features), labels, loss, seed)
+    classifier = projected.classifier
+    if labels is None or loss is None:
+        with in_eval_mode(model), in_eval_mode(projected):
+            features = [projected.features(batch) for batch in batches]
+            logits = [model(batch) for batch in batches]
+            projected.head.fit_to_logits(classifier, features, logits)
+    else:
+        fit_to_labels(projected, batches, labels, loss, seed)
     if not all(tensor.isfinite().all() for tensor in classifier.state_dict().values()):
         raise ValueError(
             "images must give the classifier finite weights and statistics, but some are not: no "

@@ -7,7 +7,8 @@ import pytest
 import torch
 from torch import nn
 
-from models import IResNet, certify, fit_to_labels, last_layer
+from models import IResNet, certify, fit_to_labels
+from models.heads.linear_last import last_layer
 from models.heads.radius_loss import margin_loss, pair_distances, radii
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
