@@ -94,11 +94,11 @@ def test_a_report_of_nothing_says_so_and_writes_nothing(
 
 
 def test_an_empty_front_says_what_to_do_where_the_constraints_made_it_so() -> None:
-    unproven = trial(0, lipschitz_upper_bound=1.5)
+    unproven = trial(0, block_lipschitz_upper_bound=1.5)
     accuracy = (Constraint("val_accuracy", ">", 0.9),)
     hint = "; there are none: start a study with a search.ladder, a lower coeff or a looser "
     for results, says in (
-        (collect(STUDY, [unproven]), f"lipschitz_upper_bound < 1{hint}constraint"),
+        (collect(STUDY, [unproven]), f"block_lipschitz_upper_bound < 1{hint}constraint"),
         (
             collect(STUDY, [unproven], constraints=accuracy),
             "val_accuracy > 0.9; there are none: start a study with a looser constraint",
@@ -153,9 +153,9 @@ def test_the_front_is_that_of_the_digits_that_are_printed(seed: int) -> None:
 
 def test_projections_are_counted_by_themselves() -> None:
     records = [
-        trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
-        projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
-        projection(0, 0.45, val_accuracy=0.1, lipschitz_upper_bound=0.3),
+        trial(0, val_accuracy=0.9, block_lipschitz_upper_bound=0.8),
+        projection(0, 0.7, val_accuracy=0.89, block_lipschitz_upper_bound=0.3),
+        projection(0, 0.45, val_accuracy=0.1, block_lipschitz_upper_bound=0.3),
     ]
     written = collect(STUDY, records).content(every=True)
     assert [point["projected_to"] for point in written["points"]] == [None, 0.7, 0.45]
@@ -177,8 +177,8 @@ def test_a_frame_has_numbers_where_the_points_have() -> None:
 
 def test_the_table_says_the_coefficient_of_the_training_and_which_proof_to_check() -> None:
     records = [
-        trial(0, val_accuracy=0.9, lipschitz_upper_bound=0.8),
-        projection(0, 0.7, val_accuracy=0.89, lipschitz_upper_bound=0.3),
+        trial(0, val_accuracy=0.9, block_lipschitz_upper_bound=0.8),
+        projection(0, 0.7, val_accuracy=0.89, block_lipschitz_upper_bound=0.3),
     ]
     options = ["--tracking-uri", "http://x"]
     lines = printed(collect(STUDY, records), options=options).splitlines()

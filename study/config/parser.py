@@ -28,7 +28,14 @@ from study.config.trial import (
     TrainingConfig,
 )
 from study.errors import ConfigError, quoted, require, unknown
-from study.metrics.definitions import INVERSE_STEPS, METRICS, Direction
+from study.metrics.definitions import (
+    FORMER_NAMES,
+    INVERSE_STEPS,
+    METRICS,
+    Direction,
+    current_name,
+    with_current_names,
+)
 from study.metrics.goals import INVERTIBLE, Constraint, Objective
 
 CONTAINS_ITSELF = "a study file must not contain itself"
@@ -44,6 +51,7 @@ _OWN = re.compile(r"[a-z][a-z0-9_]{0,49}")
 # Names that a metric of the user's own would hide.
 _TAKEN = {
     *METRICS,
+    *FORMER_NAMES,
     *(metric.short for metric in METRICS.values()),
     *(key for kind in SECTIONS.values() for key in (f.name for f in fields(kind))),
     *("network", "mark", "reason", "origin", "seed", "epoch", "own", "infinite", "invertible"),
@@ -222,6 +230,15 @@ def _content(raw: object, overrides: Mapping[str, Value]) -> dict[str, Any]:
             content[key] = value
         elif isinstance(content.setdefault(section, {}), dict):
             content[section] = {**content[section], name: value}
+    for section in ("objectives", "constraints", "reference_point"):
+        of_metrics = content.get(section)
+        if isinstance(of_metrics, dict):
+            content[section] = with_current_names(of_metrics)
+            rule = "must not have a metric under its former name too"
+            require(len(content[section]) == len(of_metrics), rule, section, list(of_metrics))
+    scheduler = content.get("scheduler")
+    if isinstance(scheduler, dict) and "metric" in scheduler:
+        content["scheduler"] = {**scheduler, "metric": current_name(scheduler["metric"])}
     data = content.get("data")
     if isinstance(data, dict) and data.get("name") == IMAGE_FOLDER and data.get("size", 0) is None:
         content["data"] = {**data, "size": 0}

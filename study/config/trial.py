@@ -36,7 +36,7 @@ SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 """Settings of data that decide which images are for validation, and what they look like.
 Augmentation and the number of training images are part of what studies compare."""
 
-MEASURED, GOALS = "measured", "goals"
+MEASURED, OBJECTIVES, GOALS = "measured", "objectives", "goals"
 """Keys of what stored networks state of their figures; see `TrialConfig.meaning`."""
 
 Precision = Literal["float32", "float64"]
@@ -265,7 +265,7 @@ class TrialConfig:
             MEASURED: {
                 "radius": self.radius,
                 "split": self.split,
-                "objectives": self.objectives,
+                OBJECTIVES: self.objectives,
                 GOALS: dict(self.goals),
                 "metrics": dict(self.metrics),
                 "n_inverse_samples": evaluation.n_inverse_samples,

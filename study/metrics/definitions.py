@@ -9,6 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from enum import StrEnum
+from typing import TypeVar
 
 VAL_LOSS = "val_loss"
 VAL_ACCURACY = "val_accuracy"
@@ -20,15 +21,17 @@ ATTACKED_ACCURACY = "attacked_accuracy"
 LOST_TO_ROUNDING = "lost_to_rounding"
 INVERSE_STEPS = "inverse_steps"
 RECONSTRUCTION_ERROR = "reconstruction_error"
-LIPSCHITZ_UPPER_BOUND = "lipschitz_upper_bound"
+BLOCK_LIPSCHITZ_UPPER_BOUND = "block_lipschitz_upper_bound"
 INVERSE_LIPSCHITZ_UPPER_BOUND = "inverse_lipschitz_upper_bound"
 LOGIT_LIPSCHITZ_UPPER_BOUND = "logit_lipschitz_upper_bound"
-PROVEN_METRICS = (
-    LIPSCHITZ_UPPER_BOUND,
-    INVERSE_LIPSCHITZ_UPPER_BOUND,
-    LOGIT_LIPSCHITZ_UPPER_BOUND,
-)
-"""What the weights of a network alone decide; the same names as in its certificate."""
+PROVEN_METRICS = {
+    BLOCK_LIPSCHITZ_UPPER_BOUND: "lipschitz_upper_bound",
+    INVERSE_LIPSCHITZ_UPPER_BOUND: INVERSE_LIPSCHITZ_UPPER_BOUND,
+    LOGIT_LIPSCHITZ_UPPER_BOUND: LOGIT_LIPSCHITZ_UPPER_BOUND,
+}
+"""What the weights of a network alone decide -> its key in the certificate of the network."""
+FORMER_NAMES = {"lipschitz_upper_bound": BLOCK_LIPSCHITZ_UPPER_BOUND}
+"""Names in stored studies, and in study files written for them -> today's names."""
 CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
 """Metrics of a trial; of a study, the sums over its trials."""
 
@@ -43,6 +46,7 @@ DEVICE_HOURS = "device_hours"
 """GPU hours if trials have GPUs, else core hours: number per trial times wall-clock time."""
 
 _RADIUS = "evaluation.radius"  # in descriptions
+_T = TypeVar("_T")
 
 
 class Direction(StrEnum):
@@ -230,7 +234,7 @@ METRICS: dict[str, Metric] = {
         resolution=_UP,
         in_decades=True,
     ),
-    LIPSCHITZ_UPPER_BOUND: Metric(
+    BLOCK_LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on Lip(g), l2 to l2, the largest over blocks, rounded up",
         "proven bound on Lip(g)",
         "bound",
@@ -307,6 +311,18 @@ def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
         indifference=0.0,
         least=-math.inf,
     )
+
+
+def current_name(metric: _T) -> _T | str:
+    """The name of today of a metric; anything else stays."""
+    return FORMER_NAMES.get(metric, metric) if isinstance(metric, str) else metric
+
+
+def with_current_names(by_metric: Mapping[str, _T]) -> dict[str, _T]:
+    """A mapping from metrics, in its order, each under its name of today, whose own value counts
+    where its former name stands there too."""
+    renamed = {current_name(name): value for name, value in by_metric.items()}
+    return {name: by_metric.get(name, value) for name, value in renamed.items()}
 
 
 def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:

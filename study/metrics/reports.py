@@ -29,7 +29,7 @@ class Evaluation:
     """Measurements of a network in eval mode, without training. METRICS says what each is.
 
     Attributes:
-        lipschitz_upper_bound: see models.proofs.certification.
+        block_lipschitz_upper_bound: see models.proofs.certification.
         inverse_steps: to reach rtol, mean over blocks and the validation sample; max_steps counts
             where the inverse did not converge.
         reconstruction_error: over the validation sample (paper, Table 1); infinite where the
@@ -44,7 +44,7 @@ class Evaluation:
     lost_to_rounding: float
     logit_lipschitz_upper_bound: float
     inverse_lipschitz_upper_bound: float
-    lipschitz_upper_bound: float
+    block_lipschitz_upper_bound: float
     inverse_steps: float
     reconstruction_error: float
     noise_error: float

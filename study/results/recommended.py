@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     CERTIFIED_ACCURACY,
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
-    LIPSCHITZ_UPPER_BOUND,
     METRICS,
     PROVEN_METRICS,
     VAL_ACCURACY,
@@ -31,7 +31,7 @@ MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible
 MOST_CERTIFIED = "most-certified"
 _SIGNIFICANCE = 0.05  # differences with a larger p-value are within the noise
 # Metrics that networks are compared by; runs logged by other programs may lack them.
-_NEEDED = {VAL_ACCURACY, LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
+_NEEDED = {VAL_ACCURACY, BLOCK_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
 
 
 @dataclass(frozen=True)
@@ -115,12 +115,12 @@ def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[
 def _by_accuracy(point: Point) -> tuple[float, float, float]:
     """Sort key: the most accurate first, then by bound and steps."""
     metrics = point.metrics
-    return -metrics[VAL_ACCURACY], metrics[LIPSCHITZ_UPPER_BOUND], metrics[INVERSE_STEPS]
+    return -metrics[VAL_ACCURACY], metrics[BLOCK_LIPSCHITZ_UPPER_BOUND], metrics[INVERSE_STEPS]
 
 
 def _most_invertible(front: Sequence[Point], objectives: Sequence[Objective]) -> Point:
     of_inverse = {objective.metric for objective in objectives} & {INVERSE_LIPSCHITZ_UPPER_BOUND}
-    for metric in (*(of_inverse or {LIPSCHITZ_UPPER_BOUND}), INVERSE_STEPS):
+    for metric in (*(of_inverse or {BLOCK_LIPSCHITZ_UPPER_BOUND}), INVERSE_STEPS):
         # NaN counts as the worst value.
         known = [math.inf if math.isnan(p.metrics[metric]) else p.metrics[metric] for p in front]
         is_same = meaning(metric).is_same
@@ -191,7 +191,7 @@ def _beside(
 
 def _difference(name: str, title: str, ours: float, theirs: float, numbers: Numbers) -> str:
     """How two values of a metric with this title differ, as a phrase."""
-    if name == LIPSCHITZ_UPPER_BOUND:
+    if name == BLOCK_LIPSCHITZ_UPPER_BOUND:
         ratio = max(ours, theirs) / max(min(ours, theirs), np.finfo(np.float64).tiny)
         amount = f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.1f}"
         return f"a proven bound {amount} times {'smaller' if ours < theirs else 'larger'}"

@@ -9,7 +9,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from study.errors import FailedError, OutageError, TrackingError, UserError, printable
-from study.metrics.definitions import VAL_ACCURACY, Direction, Metric
+from study.metrics.definitions import VAL_ACCURACY, Direction, Metric, current_name
 from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results import spent
@@ -246,7 +246,8 @@ def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objectiv
     known, metrics = {o.metric: o for o in study.config.objectives}, study.config.known_metrics
     parsed = []
     for text in texts:
-        metric, _, direction = text.partition(":")
+        name, _, direction = text.partition(":")
+        metric = current_name(name)
         if metric not in metrics or direction not in tuple(Direction):
             names = ", ".join(metrics)
             rule = f"must be NAME:maximize or NAME:minimize, with one of {names}"

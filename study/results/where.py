@@ -21,7 +21,8 @@ from study.config.study import SECTION_OF
 from study.config.trial import EvaluationConfig
 from study.errors import UserError, unknown
 from study.metrics.definitions import (
-    LIPSCHITZ_UPPER_BOUND,
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
+    FORMER_NAMES,
     METRICS,
     VAL_ACCURACY,
     Decimals,
@@ -56,10 +57,11 @@ _PARAMETERS = (
     FINE_TUNE_STEPS,
     PROJECTED_TO,
 )
-# Heading of a metric or hyperparameter -> its name, if the two differ.
+# Heading or former name of a metric or hyperparameter -> its name, if the two differ.
 _NAMES = {
     **{heading(name): name for name in _PARAMETERS if heading(name) != name},
     **{metric.short: name for name, metric in METRICS.items()},
+    **FORMER_NAMES,
 }
 
 
@@ -100,7 +102,7 @@ _AND, _OR = (
     re.compile(rf"(?<!\S){word}(?!\S){_OUTSIDE_QUOTES}", re.IGNORECASE) for word in ("and", "or")
 )
 _TEXTS = (NETWORK, MARK)
-_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[LIPSCHITZ_UPPER_BOUND].short} < 0.2"
+_EXAMPLE = f"{VAL_ACCURACY} > 0.9 and {METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND].short} < 0.2"
 _FORM = (
     "must be NAME OPERATOR NUMBER or NAME between NUMBER and NUMBER, or several with 'and' or 'or' "
     f"between them, such as {_EXAMPLE!r}"
@@ -245,7 +247,7 @@ def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> di
             "decimals": FEWEST_DECIMALS,
             "digits": SHORT_DIGITS,
             # As all metrics have it that have no decimals.
-            "metric_digits": METRICS[LIPSCHITZ_UPPER_BOUND].resolution.n,
+            "metric_digits": METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND].resolution.n,
             "long": LONG,
         },
     }

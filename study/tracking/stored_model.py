@@ -36,7 +36,7 @@ from models import CHANGES, NETWORK, WEIGHTS
 from study.config.space import Value
 from study.errors import LocationError, TrackingError, printable
 from study.metrics.artifacts import CERTIFICATE, INVERSE, MODEL, VAL_RIGHT, trained_folder
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
+from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
 from study.metrics.reports import TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
@@ -198,8 +198,8 @@ def fetched(records: Records, run_id: str) -> Iterator[Stored]:
     run = records.client.get_run(run_id)
     metrics, state = metrics_of(run), run.data.tags.get(tags.STATE, "of no state")
     problem = None
-    if LIPSCHITZ_UPPER_BOUND not in metrics:
-        problem = f"has no {LIPSCHITZ_UPPER_BOUND}"
+    if BLOCK_LIPSCHITZ_UPPER_BOUND not in metrics:
+        problem = f"has no {BLOCK_LIPSCHITZ_UPPER_BOUND}"
     elif state != TrialStatus.COMPLETED:
         problem = f"is {printable(state).replace('_', ' ')}"
     if problem is not None:

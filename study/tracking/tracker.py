@@ -17,8 +17,8 @@ from study.config.space import Value
 from study.config.trial import TrialConfig
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     INVERSE_LIPSCHITZ_UPPER_BOUND,
-    LIPSCHITZ_UPPER_BOUND,
     meaning,
 )
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
@@ -202,7 +202,7 @@ class Tracker:
         def stands(name: str, epoch: int, value: float) -> bool:
             if name.startswith(_SYSTEM):
                 # Differs in each training and is not read back: a logged epoch has it.
-                return (LIPSCHITZ_UPPER_BOUND, epoch) in logged
+                return (BLOCK_LIPSCHITZ_UPPER_BOUND, epoch) in logged
             there = logged.get((name, epoch))
             if there is None or meaning(name).repeatable:
                 return there in (value, stored(value))

@@ -12,6 +12,7 @@ from mlflow.entities import Run
 from study.config.space import Parameter, Value
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
+from study.metrics.definitions import with_current_names
 from study.tracking import tags
 
 FINE_TUNE_STEPS = "fine_tune_steps"
@@ -53,7 +54,7 @@ def restored(value: float) -> float:
 def metrics_of(run: Run) -> dict[str, float]:
     """The last values of a run's metrics; without those that are no numbers, since anybody may have
     written to the database."""
-    values = run.data.metrics.items()
+    values = with_current_names(run.data.metrics).items()
     return {name: restored(v) for name, v in values if isinstance(v, int | float)}
 
 

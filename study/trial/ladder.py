@@ -90,7 +90,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
         projection = _measured(training, plain, certificate, lipschitz)
         if diverged(projection.report.metrics(), config.objectives) is None:
-            proven = projection.report.lipschitz_upper_bound
+            proven = projection.report.block_lipschitz_upper_bound
             yield projection
     if config.control:
         plain = deployed(training.model).eval()

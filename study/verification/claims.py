@@ -7,7 +7,11 @@ from typing import Any
 
 from models import ROOM
 from study.metrics.artifacts import CERTIFICATE
-from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND, LIPSCHITZ_UPPER_BOUND
+from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
+    INVERSE_LIPSCHITZ_UPPER_BOUND,
+    PROVEN_METRICS,
+)
 
 _PARTS = ("layers", "blocks")
 # What stands beside the proof, and is not part of it.
@@ -53,8 +57,8 @@ def is_true(what: str, stored: object, certified: object) -> bool:
 def _consequences(stored: Mapping[str, Any]) -> dict[str, bool]:
     """What follows from the bounds that are claimed, which may be weaker than the proven ones."""
     limits = {
-        "contraction": (LIPSCHITZ_UPPER_BOUND, 1.0),
-        "invertible": (INVERSE_LIPSCHITZ_UPPER_BOUND, math.inf),
+        "contraction": (PROVEN_METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND], 1.0),
+        "invertible": (PROVEN_METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND], math.inf),
     }
     bounds = {key: (stored.get(name), limit) for key, (name, limit) in limits.items()}
     return {key: b < limit for key, (b, limit) in bounds.items() if isinstance(b, float)}

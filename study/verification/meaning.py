@@ -9,8 +9,9 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from models import NETWORK
-from study.config.trial import TrialConfig
+from study.config.trial import GOALS, MEASURED, OBJECTIVES, TrialConfig
 from study.errors import quoted
+from study.metrics.definitions import current_name, with_current_names
 from study.tracking.stored_model import Stored
 
 _LINEAR = ("scale", "offset")
@@ -32,7 +33,8 @@ def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[st
     """Yield a sentence for each setting of a trial that is not the one with which the figures of
     its network were measured, by the content of NETWORK."""
     meant = json.loads(json.dumps(trial.meaning))
-    for key, there, here in _apart({key: network.get(key) for key in meant}, meant):
+    stated = {**{key: network.get(key) for key in meant}, MEASURED: _measured(network)}
+    for key, there, here in _apart(stated, meant):
         yield (
             f"its figures were measured with {key.removeprefix('measured.')} {there!s:.100}, by "
             f"{NETWORK}, but its study says {here!s:.100}"
@@ -52,6 +54,21 @@ def in_words(network: Mapping[str, Any], trial: TrialConfig, measured: Collectio
         f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}, for "
         f"{', '.join(again) or 'no objective'}{left}"
     )
+
+
+def _measured(network: Mapping[str, Any]) -> object:
+    """What NETWORK says of how its figures were measured, with the names of today."""
+    stated = network.get(MEASURED)
+    if not isinstance(stated, dict):
+        return stated
+    objectives, goals = stated.get(OBJECTIVES), stated.get(GOALS)
+    return {
+        **stated,
+        OBJECTIVES: [*map(current_name, objectives)]
+        if isinstance(objectives, list)
+        else objectives,
+        GOALS: with_current_names(goals) if isinstance(goals, dict) else goals,
+    }
 
 
 def _normalization(network: Mapping[str, Any]) -> Iterator[str]:

@@ -19,8 +19,8 @@ from models import NETWORK, IResNet, certify, proven_dtype, read_network
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, VAL_RIGHT, read_certified, read_right
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     CERTIFIED_ACCURACY,
-    LIPSCHITZ_UPPER_BOUND,
     METRICS,
     PROVEN_METRICS,
     VAL_ACCURACY,
@@ -42,7 +42,7 @@ class Proof:
 
     Attributes:
         problems: why it is not verified, a sentence each; empty if it is.
-        lipschitz_upper_bound: proven here of its tensors; infinite if problems prevent that.
+        block_lipschitz_upper_bound: proven here of its tensors; infinite if problems prevent that.
         invertible: whether that is proven here.
         code: which code it was stored with, for a message. The bound is that of the code at hand.
         unchecked: files of its run that may have been changed, since they have no logged digest.
@@ -54,7 +54,7 @@ class Proof:
     """
 
     problems: tuple[str, ...]
-    lipschitz_upper_bound: float = math.inf
+    block_lipschitz_upper_bound: float = math.inf
     invertible: bool = False
     code: str = ""
     unchecked: tuple[str, ...] = ()
@@ -66,7 +66,9 @@ class Proof:
         """The lines to print: the problems, or that the model is verified."""
         if self.problems:
             return self.problems
-        bound = METRICS[LIPSCHITZ_UPPER_BOUND].resolution.round(self.lipschitz_upper_bound)
+        bound = METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND].resolution.round(
+            self.block_lipschitz_upper_bound
+        )
         meaning = "invertible" if self.invertible else "not proven to be invertible"
         word = on_the_word_of(self.proven_by)
         trusted = f"{word}, whose code was trusted" if word else ""
@@ -155,9 +157,9 @@ def _check(stored: Stored, data_root: str | None, trust: bool) -> Proof:
     problems += (f"certificate: {problem}" for problem in false_claims(claims, certified))
     problems += (
         f"run: its metric {name} is {stored.metrics.get(name)}, but the weights give "
-        f"{certified[name]}"
-        for name in PROVEN_METRICS
-        if not is_true(name, stored.metrics.get(name), certified[name])
+        f"{certified[key]}"
+        for name, key in PROVEN_METRICS.items()
+        if not is_true(key, stored.metrics.get(name), certified[key])
     )
     code, problem = _code_of(folder / CODE)
     problems += problem

@@ -129,7 +129,7 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
         f"{name} seed {config.seed}: {100 * shares[0]:.2f}, certified within "
         f"{', '.join(f'{r:.3g}: {100 * s:.2f}' for r, s in zip(radii, shares[1:], strict=True))}; "
         f"attacked {100 * (measured.attacked_accuracy or 0.0):.1f}; bound "
-        f"{measured.lipschitz_upper_bound:.3f}, inverse "
+        f"{measured.block_lipschitz_upper_bound:.3f}, inverse "
         f"{measured.inverse_lipschitz_upper_bound or 0.0:.3g}, {measured.inverse_steps:.1f} steps, "
         f"error {measured.reconstruction_error:.2g}; {seconds:.0f} s",
         flush=True,

@@ -49,7 +49,7 @@ def measure(norm: Any, data_config: DataConfig, n_epochs: int) -> tuple[bool, fl
     errors = relative_error(solution.value[converged], x[converged])
     largest = float(errors.max()) if len(errors) else float("nan")
     print(
-        f"{norm:8} val_accuracy {report.epoch.val_accuracy:.4f}, lipschitz_upper_bound "
+        f"{norm:8} val_accuracy {report.epoch.val_accuracy:.4f}, block_lipschitz_upper_bound "
         f"{certify(model).lipschitz_upper_bound:.4g}, {int(converged.sum())} of {len(x)} images "
         f"converged, steps a block: most {int(solution.n_steps.max())}, mean "
         f"{float(solution.n_steps.double().mean()):.2f}, largest relative error {largest:.2e}; "

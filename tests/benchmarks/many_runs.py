@@ -28,8 +28,8 @@ from mlflow.tracking import MlflowClient
 from playwright.sync_api import sync_playwright
 
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
-    LIPSCHITZ_UPPER_BOUND,
     TEST_ACCURACY,
     VAL_ACCURACY,
 )
@@ -94,7 +94,7 @@ def _copy(
     }
     metrics = {
         VAL_ACCURACY: generator.random(),
-        LIPSCHITZ_UPPER_BOUND: sample["coeff"] ** 3 * generator.uniform(0.8, 1.3),
+        BLOCK_LIPSCHITZ_UPPER_BOUND: sample["coeff"] ** 3 * generator.uniform(0.8, 1.3),
         INVERSE_STEPS: generator.uniform(2, 10),
     }
     state = generator.choices(["completed", "stopped_early", "failed"], [0.8, 0.15, 0.05])[0]

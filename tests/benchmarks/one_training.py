@@ -41,7 +41,12 @@ from models.layers.spectral_norm import SpectralNormConv2d
 from study.config.file import load, locate
 from study.config.parser import parse
 from study.config.trial import TrialConfig
-from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
+from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
+    INVERSE_STEPS,
+    VAL_ACCURACY,
+    Direction,
+)
 from study.metrics.reports import Evaluation, TrialStatus
 from study.pareto.dominance import hypervolume
 from study.pareto.points import as_losses
@@ -183,7 +188,9 @@ def _hypervolume(points: list[list[float]], accuracy: float) -> float:
 
 
 def _values(points: _Points) -> list[list[float]]:
-    return [[p.val_accuracy, p.lipschitz_upper_bound, p.inverse_steps] for p in points.values()]
+    return [
+        [p.val_accuracy, p.block_lipschitz_upper_bound, p.inverse_steps] for p in points.values()
+    ]
 
 
 def _spread(values: list[float], digits: int) -> str:
@@ -211,9 +218,9 @@ def main() -> None:
         rows = [row for row in Table(TABLE).rows if row["status"] == TrialStatus.COMPLETED]
         metrics = [m for row in rows for m in (row["epochs"][-1], *row["projections"])]
         points = [
-            [m[VAL_ACCURACY], m[LIPSCHITZ_UPPER_BOUND], m[INVERSE_STEPS]]
+            [m[VAL_ACCURACY], m[BLOCK_LIPSCHITZ_UPPER_BOUND], m[INVERSE_STEPS]]
             for m in metrics
-            if m[LIPSCHITZ_UPPER_BOUND] < 1
+            if m[BLOCK_LIPSCHITZ_UPPER_BOUND] < 1
         ]
         volumes = " / ".join(f"{_hypervolume(points, a):.3f}" for a in (0.8, 0.9))
         print(f"all {len(rows)} trainings and ladders: hypervolume from 0.8 / 0.9: {volumes}")
@@ -238,7 +245,7 @@ def main() -> None:
                 if there:
                     print(
                         f"  {coeff:<5} accuracy {_spread([p.val_accuracy for p in there], 4)}  "
-                        f"bound {max(p.lipschitz_upper_bound for p in there):.4f}  "
+                        f"bound {max(p.block_lipschitz_upper_bound for p in there):.4f}  "
                         f"steps {_spread([p.inverse_steps for p in there], 1)}",
                         flush=True,
                     )

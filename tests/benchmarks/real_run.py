@@ -51,9 +51,9 @@ from study.config.file import load, locate
 from study.config.space import FloatParameter, IntParameter, Parameter
 from study.config.study import StudyConfig
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     CERTIFIED_ACCURACY,
     INVERSE_LIPSCHITZ_UPPER_BOUND,
-    LIPSCHITZ_UPPER_BOUND,
     TEST_ACCURACY,
     VAL_ACCURACY,
 )
@@ -74,7 +74,7 @@ _ROOT = Path(__file__).parents[2]
 _STOCK = ("stock", "informed")
 _MANY = 10_000
 _BOUNDS = {
-    LIPSCHITZ_UPPER_BOUND: (0.75, 0.13, 0.03),
+    BLOCK_LIPSCHITZ_UPPER_BOUND: (0.75, 0.13, 0.03),
     INVERSE_LIPSCHITZ_UPPER_BOUND: (1e6, 100.0, 5.0),
 }
 """Of the objective of that name."""

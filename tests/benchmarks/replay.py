@@ -61,7 +61,7 @@ from ray.tune.search.optuna import OptunaSearch
 
 from study.config.parser import parse
 from study.config.study import StudyConfig
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
+from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY, Direction
 from study.metrics.reports import EpochReport, ProjectionReport, TrialReport, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import GrowingFront, Losses
@@ -160,7 +160,7 @@ class Strategy:
     Attributes:
         study: whose ladder says what a completed trial adds.
         front: what the strategy itself gives as its front at the end: (epochs trained,
-            lipschitz_upper_bound) of each point.
+            block_lipschitz_upper_bound) of each point.
     """
 
     study: StudyConfig
@@ -354,7 +354,7 @@ def _our_front(run: Run) -> list[tuple[int, float]]:
             records.append(replace(record, run_id=run_id, metrics=metrics, projected_to=coeff))
     whole = StudyRecord(study.name, "", "", study, "", "", False)
     return [
-        (epochs[point.first.trial_id], point.metrics[LIPSCHITZ_UPPER_BOUND])
+        (epochs[point.first.trial_id], point.metrics[BLOCK_LIPSCHITZ_UPPER_BOUND])
         for point in collect(whole, records).points
         if point.mark is Mark.FRONT
     ]
@@ -400,7 +400,7 @@ def _stock_front(run: Run) -> list[tuple[int, float]]:
     searcher: Any = run.strategy.searcher
     ids = {trial.number: trial_id for trial_id, trial in searcher._ot_trials.items()}
     by_id = {trial.trial_id: trial for trial in run.trials}
-    index = [o.metric for o in run.table.study.objectives].index(LIPSCHITZ_UPPER_BOUND)
+    index = [o.metric for o in run.table.study.objectives].index(BLOCK_LIPSCHITZ_UPPER_BOUND)
     return [
         (by_id[ids[trial.number]].epoch, trial.values[index])
         for trial in searcher._ot_study.best_trials

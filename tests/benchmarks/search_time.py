@@ -24,7 +24,7 @@ import numpy as np
 from optuna.samplers import RandomSampler
 
 from study.config.study import StudyConfig
-from study.metrics.definitions import INVERSE_STEPS, LIPSCHITZ_UPPER_BOUND, VAL_ACCURACY
+from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS, VAL_ACCURACY
 from study.metrics.reports import TrialReport, TrialStatus
 from study.pareto import points
 from study.search.halving import Entry
@@ -52,7 +52,8 @@ def _report(sample: Mapping[str, Any], epoch: int, rng: np.random.Generator) -> 
     trained = 1 - 0.5 / epoch
     figures = {
         VAL_ACCURACY: trained * (1 - 0.3 * (1 - coeff) ** 2 - 0.2 * sample["dropout"]) + noise[0],
-        LIPSCHITZ_UPPER_BOUND: coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"]) + noise[1],
+        BLOCK_LIPSCHITZ_UPPER_BOUND: coeff**3 * (1.4 - 0.02 * sample["n_power_iterations"])
+        + noise[1],
         INVERSE_STEPS: 2 + 8 * coeff**3 + noise[2],
     }
     status = TrialStatus.COMPLETED if epoch == _N_EPOCHS else TrialStatus.RUNNING

@@ -54,8 +54,8 @@ def main() -> None:
         over = spread(ratios(taken[1:], seconds["float32"][1:]))
         print(
             f"{name:14} first epoch {taken[0]:.1f} s, then {spread(taken[1:])} s, over float32 "
-            f"{over}; val_accuracy {last[name].val_accuracy:.4f}, lipschitz_upper_bound "
-            f"{last[name].lipschitz_upper_bound:.4f}"
+            f"{over}; val_accuracy {last[name].val_accuracy:.4f}, block_lipschitz_upper_bound "
+            f"{last[name].block_lipschitz_upper_bound:.4f}"
         )
 
 

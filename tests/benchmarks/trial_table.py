@@ -57,11 +57,15 @@ STUDY: dict[str, Any] = {
     },
     "objectives": {
         "val_accuracy": "maximize",
-        "lipschitz_upper_bound": "minimize",
+        "block_lipschitz_upper_bound": "minimize",
         "inverse_steps": "minimize",
     },
-    "constraints": {"lipschitz_upper_bound": "< 1"},
-    "reference_point": {"val_accuracy": 0.0, "lipschitz_upper_bound": 1.0, "inverse_steps": 20},
+    "constraints": {"block_lipschitz_upper_bound": "< 1"},
+    "reference_point": {
+        "val_accuracy": 0.0,
+        "block_lipschitz_upper_bound": 1.0,
+        "inverse_steps": 20,
+    },
     "evaluation": {"n_inverse_samples": 128},
     "search": {"sampler": "random", "n_trials": 1},
 }

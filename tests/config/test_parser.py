@@ -1,5 +1,6 @@
 """What is asked of a study, as a mapping: what it means, and what is said of a mistake in it."""
 
+import json
 import re
 from dataclasses import fields
 from datetime import date
@@ -77,8 +78,8 @@ scheduler: {name: mo_asha, metric: val_accuracy}
     scheduler.metric: must be left out with mo_asha, which takes all objectives, but got
     'val_accuracy'
 scheduler: {name: asha, metric: val_loss}
-    scheduler.metric: must be one of val_accuracy, lipschitz_upper_bound, inverse_steps, but got
-    'val_loss'
+    scheduler.metric: must be one of val_accuracy, block_lipschitz_upper_bound, inverse_steps, but
+    got 'val_loss'
 space: ABSENT
     space: this key is required
 space: {coeff: ABSENT, n_power_iterations: ABSENT, dropout: ABSENT, activation: ABSENT}
@@ -116,9 +117,9 @@ reference_point: {val_accuracy: 90}
 reference_point: {inverse_steps: -1}
     reference_point.inverse_steps: must be above 0, since no network is better than that, but got
     -1.0
-constraints: {lipschitz_upper_bound: below 1}
-    constraints.lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number, but
-    got 'below 1'
+constraints: {block_lipschitz_upper_bound: below 1}
+    constraints.block_lipschitz_upper_bound: must read like '< 1', with <, <=, > or >= and a number,
+    but got 'below 1'
 constraints: {invertible: false}
     constraints.invertible: must be true, or left out, but got False
 constraints: {invertible: "< 1"}
@@ -128,9 +129,9 @@ constraints: {val_accuracy: true}
 constraints: {val_accuracy: "> 90"}
     constraints.val_accuracy: must be one that a network can meet: val_accuracy is at most 1, but
     got '> 90'
-constraints: {lipschitz_upper_bound: "< 0"}
-    constraints.lipschitz_upper_bound: must be one that a network can meet: lipschitz_upper_bound
-    is at least 0, but got '< 0'
+constraints: {block_lipschitz_upper_bound: "< 0"}
+    constraints.block_lipschitz_upper_bound: must be one that a network can meet:
+    block_lipschitz_upper_bound is at least 0, but got '< 0'
 search: {sampler: tpee}
     search.sampler: unknown sampler 'tpee'; did you mean 'tpe'?
 search: {n_trials: ABSENT}
@@ -227,7 +228,7 @@ def test_a_study_becomes_typed_and_defaults_are_the_papers() -> None:
     assert dict(study.space)["coeff"] == FloatParameter("float", 0.3, 0.99)
     directions = [Direction.MAXIMIZE, Direction.MINIMIZE, Direction.MINIMIZE]
     assert [o.direction for o in study.objectives] == directions
-    assert study.constraints == (Constraint("lipschitz_upper_bound", "<", 1.0),)
+    assert study.constraints == (Constraint("block_lipschitz_upper_bound", "<", 1.0),)
 
 
 @pytest.mark.parametrize(
@@ -242,13 +243,13 @@ def test_the_images_that_trials_are_measured_on_are_not_searched(key: str) -> No
 
 def test_the_reference_point_is_the_constraint_or_the_worst_value() -> None:
     for change, reference in (
-        ({"constraints": {"lipschitz_upper_bound": "<= 0.8"}}, [0.0, 0.8, 100.0]),
+        ({"constraints": {"block_lipschitz_upper_bound": "<= 0.8"}}, [0.0, 0.8, 100.0]),
         ({"reference_point": {"inverse_steps": 20}}, [0.0, 1.0, 20.0]),
         # At the limit a constraint can be kept, and a reference point may be out of reach below.
         (
             {
-                "constraints": {"lipschitz_upper_bound": "<= 0", "val_accuracy": ">= 1"},
-                "reference_point": {"val_accuracy": -1, "lipschitz_upper_bound": 7},
+                "constraints": {"block_lipschitz_upper_bound": "<= 0", "val_accuracy": ">= 1"},
+                "reference_point": {"val_accuracy": -1, "block_lipschitz_upper_bound": 7},
             },
             [-1.0, 7.0, 100.0],
         ),
@@ -293,3 +294,15 @@ def test_null_keeps_the_sizes_of_images_and_no_size_takes_the_default() -> None:
     assert size(name="digits", size=None) is size(name="digits") is None
     with pytest.raises(ConfigError, match=r"data\.size: must be greater than or equal to 0"):
         size(**folder, size=-1)
+
+
+def test_a_metric_may_have_its_former_name_and_not_both() -> None:
+    scheduler = {"name": "asha", "metric": "block_lipschitz_upper_bound"}
+    today = {**RAW, "scheduler": scheduler, "reference_point": {scheduler["metric"]: 0.9}}
+    former = json.loads(json.dumps(today).replace("block_lipschitz_", "lipschitz_"))
+    assert former != today
+    assert parse(former, "x") == parse(today, "x")
+    former["objectives"]["block_lipschitz_upper_bound"] = "minimize"
+    rule = "x: objectives: must not have a metric under its former name too, but got"
+    with pytest.raises(ConfigError, match=f"^{rule}"):
+        parse(former, "x")

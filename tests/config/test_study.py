@@ -55,7 +55,7 @@ def test_a_sample_settles_into_the_sections_of_its_keys() -> None:
     trial = parse(changed(RAW, change), "x").resolve({"blocks": [2, 2], "lr": 0.02}, seed=7)
     assert trial.model == ModelConfig(blocks=(2, 2), channel_multiplier=4)
     assert (trial.training.lr, trial.seed) == (0.02, 7)
-    assert trial.objectives == ("val_accuracy", "lipschitz_upper_bound", "inverse_steps")
+    assert trial.objectives == ("val_accuracy", "block_lipschitz_upper_bound", "inverse_steps")
 
 
 def test_a_grid_knows_its_size() -> None:

@@ -28,7 +28,7 @@ def test_the_front_of_the_view_is_that_of_the_report() -> None:
         # Many are equal as they are reported.
         return {
             "val_accuracy": generator.randint(80, 84) / 100,
-            "lipschitz_upper_bound": bound * (1 - generator.uniform(0, 1e-5)),
+            "block_lipschitz_upper_bound": bound * (1 - generator.uniform(0, 1e-5)),
             "inverse_steps": generator.choice([3.0, 3.001, 3.5]),
         }
 

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from study.metrics.definitions import METRICS, diverged, number_text, radius_text
+from study.metrics.definitions import (
+    FORMER_NAMES,
+    METRICS,
+    diverged,
+    number_text,
+    radius_text,
+    with_current_names,
+)
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from tests.support.studies import epoch_report, projection_report
 
@@ -69,10 +76,10 @@ def test_the_first_metric_that_is_not_finite_is_named() -> None:
 @settings(max_examples=300)
 @given(value=st.floats(0, 1e9) | st.floats(0, 1e-6))
 def test_a_bound_is_reported_rounded_up_to_four_digits(value: float) -> None:
-    reported = METRICS["lipschitz_upper_bound"].resolution.round(value)
+    reported = METRICS["block_lipschitz_upper_bound"].resolution.round(value)
     assert value <= reported <= value * (1 + 1e-3)
     assert float(f"{reported:.4g}") == reported
-    assert METRICS["lipschitz_upper_bound"].resolution.round(reported) == reported
+    assert METRICS["block_lipschitz_upper_bound"].resolution.round(reported) == reported
 
 
 @pytest.mark.parametrize(
@@ -80,7 +87,7 @@ def test_a_bound_is_reported_rounded_up_to_four_digits(value: float) -> None:
     [
         # What reads as four digits stays, and what is above it goes up.
         (
-            "lipschitz_upper_bound",
+            "block_lipschitz_upper_bound",
             [0.1, 0.064, 0.729, 1.0, 0.0, math.inf, 0.0639998107, 0.0639998090, 0.12500001],
             [0.1, 0.064, 0.729, 1.0, 0.0, math.inf, 0.064, 0.064, 0.1251],
         ),
@@ -135,3 +142,15 @@ def test_a_number_has_four_digits_and_mostly_no_exponent(value: float) -> None:
     text = number_text(value)
     assert float(text) == float(f"{value:.4g}")
     assert ("e" in text) is not (1e-4 <= float(f"{value:.4g}") < 1e6)
+
+
+@given(values=st.dictionaries(st.sampled_from([*METRICS, *FORMER_NAMES]), st.integers()))
+def test_former_names_become_todays_whose_own_values_count(values: dict[str, int]) -> None:
+    renamed = with_current_names(values)
+    assert not renamed.keys() & FORMER_NAMES.keys()
+    assert list(renamed) == list(dict.fromkeys(FORMER_NAMES.get(n, n) for n in values))
+    for name, value in renamed.items():
+        formers = [
+            values[f] for f, current in FORMER_NAMES.items() if current == name and f in values
+        ]
+        assert value == values.get(name, *formers)

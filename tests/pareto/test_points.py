@@ -36,13 +36,15 @@ def test_what_is_not_real_is_no_point() -> None:
     for status in set(TrialStatus) - {TrialStatus.COMPLETED}:
         assert found(report(status)) == {}
     for bad in (1.0, 1.5, math.inf, math.nan):
-        broken = report(TrialStatus.COMPLETED, projection_report(0.7), lipschitz_upper_bound=bad)
+        broken = report(
+            TrialStatus.COMPLETED, projection_report(0.7), block_lipschitz_upper_bound=bad
+        )
         assert found(broken) == {0.7: 0.5}
     assert found(report(TrialStatus.COMPLETED, val_accuracy=math.nan)) == {}
 
 
 def test_losses_turn_what_is_maximized_around() -> None:
-    metrics = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.3, "inverse_steps": 4.0}
+    metrics = {"val_accuracy": 0.9, "block_lipschitz_upper_bound": 0.3, "inverse_steps": 4.0}
     assert points.losses([metrics], STUDY.objectives).tolist() == [[-0.9, 0.3, 4.0]]
     assert points.losses([], STUDY.objectives).shape == (0, 3)
     assert points.reference_losses(STUDY.objectives) == [0.0, 1.0, 100.0]

@@ -140,7 +140,7 @@ def test_too_many_rivals_are_said_and_intervals_stay(monkeypatch: pytest.MonkeyP
 @pytest.mark.parametrize("goal", [("val_accuracy", "minimize"), ("val_loss", "minimize")])
 def test_where_accuracy_is_not_sought_nothing_is_said_of_the_front(goal: tuple[str, str]) -> None:
     records, files = study(380, 340)
-    goals = (Objective(goal[0], Direction(goal[1]), 1.0), *sought(lipschitz_upper_bound=1.0))
+    goals = (Objective(goal[0], Direction(goal[1]), 1.0), *sought(block_lipschitz_upper_bound=1.0))
     report = collect(STUDY, records, goals, records=files)
     assert all(point.front_share is None for point in report.points)
     assert report.unsure is None

@@ -40,7 +40,7 @@ def made_up(tmp_path_factory: pytest.TempPathFactory) -> Path:
         }
         metrics = {
             "val_accuracy": generator.random(),
-            "lipschitz_upper_bound": math.exp(generator.uniform(-5, 0.3)),
+            "block_lipschitz_upper_bound": math.exp(generator.uniform(-5, 0.3)),
             "inverse_steps": generator.uniform(2, 20),
         }
         record = trial(number, state, sample, **metrics)
@@ -218,13 +218,13 @@ def test_the_picker_finds_what_brute_force_finds(look: Pages, made_up: Path) -> 
     page = look.shared(made_up, *TABLET)
     content = points_of(page)
     for bound, steps in ((0.5, 10), (0.05, 6), (0.02, 20)):
-        page.locator("#pick-limits input[name=lipschitz_upper_bound]").fill(str(bound))
+        page.locator("#pick-limits input[name=block_lipschitz_upper_bound]").fill(str(bound))
         page.locator("#pick-limits input[name=inverse_steps]").fill(str(steps))
         allowed = [
             i
             for i in range(200)
             if content["mark"][i] in ("front", "dominated")
-            and content["lipschitz_upper_bound"][i] < bound
+            and content["block_lipschitz_upper_bound"][i] < bound
             and content["inverse_steps"][i] <= steps
         ]
         best = max(allowed, key=lambda i: content["val_accuracy"][i])

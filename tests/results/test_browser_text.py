@@ -108,7 +108,7 @@ def test_the_filter_and_where_keep_and_refuse_the_same(look: Pages, tmp_path: Pa
                 "dropout": generator.choice([0.0, 0.25]),
             },
             val_accuracy=generator.choice([0.25, 0.5, 0.123454]),
-            lipschitz_upper_bound=generator.choice([0.1, 0.2, 1 / 3, 0.50001, math.inf]),
+            block_lipschitz_upper_bound=generator.choice([0.1, 0.2, 1 / 3, 0.50001, math.inf]),
             reconstruction_error=generator.choice([1e-7, math.inf, math.nan]),
         )
         records.append(full(record))

@@ -126,7 +126,7 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
     def expected(names: set[str]) -> list[list[float]]:
         """Of the joint front, those that no other shown one equals or beats in these two."""
         places = [
-            (point.metrics["lipschitz_upper_bound"], point.metrics["val_accuracy"])
+            (point.metrics["block_lipschitz_upper_bound"], point.metrics["val_accuracy"])
             for point in three.front
             if point.study in names
         ]

@@ -37,8 +37,8 @@ def repeated(*accuracies: float, seed: int) -> list[TrialRecord]:
         for n in range(3):
             n_right = round((accuracy + rng.gauss(0, 0.01)) * N_IMAGES)
             own = {"val_accuracy": n_right / N_IMAGES, "inverse_steps": 3.0}
-            one = trial(3 * k + n, lipschitz_upper_bound=0.8 - 0.1 * k, **own)
-            cut = projection(3 * k + n, 0.3, lipschitz_upper_bound=0.027, **own)
+            one = trial(3 * k + n, block_lipschitz_upper_bound=0.8 - 0.1 * k, **own)
+            cut = projection(3 * k + n, 0.3, block_lipschitz_upper_bound=0.027, **own)
             records += [replace(r, repeat_of=f"{3 * k:04d}") for r in (one, cut)]
     return records
 

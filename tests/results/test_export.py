@@ -54,7 +54,7 @@ def records(rng: random.Random) -> list[TrialRecord]:
             bound = rng.choice([0.5, 0.729, 1 - 1e-9, 1.0, 1 + 1e-9, 1.7, math.inf])
             return {
                 "val_accuracy": rng.choice([0.9, 0.95, 0.99]) + rng.uniform(0, 1e-5),
-                "lipschitz_upper_bound": bound * (1 - rng.choice([0, 1e-6])),
+                "block_lipschitz_upper_bound": bound * (1 - rng.choice([0, 1e-6])),
                 "inverse_steps": rng.choice([3.0, 4.001, 4.002, 10.0, math.nan]),
             }
 
@@ -75,7 +75,7 @@ def test_the_front_that_optuna_computes_is_ours(seed: int) -> None:
     objectives = rng.sample(
         [
             Objective("val_accuracy", Direction.MAXIMIZE, 0.0),
-            Objective("lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
+            Objective("block_lipschitz_upper_bound", Direction.MINIMIZE, 1.0),
             Objective("inverse_steps", Direction.MINIMIZE, math.nan),
             Objective("inverse_steps", Direction.MAXIMIZE, math.nan),
         ],
@@ -99,11 +99,11 @@ def test_each_point_is_a_trial_that_says_what_it_is() -> None:
         STUDY,
         [
             trial(0, val_accuracy=0.912345678, test_accuracy=0.9),
-            projection(0, 0.2, val_accuracy=0.9, lipschitz_upper_bound=0.0079999),
+            projection(0, 0.2, val_accuracy=0.9, block_lipschitz_upper_bound=0.0079999),
             trial(1, TrialStatus.STOPPED_EARLY),
             replace(trial(2, TrialStatus.FAILED), reason="diverged", metrics={}),
-            trial(3, lipschitz_upper_bound=1.5),
-            trial(4, lipschitz_upper_bound=math.inf),
+            trial(3, block_lipschitz_upper_bound=1.5),
+            trial(4, block_lipschitz_upper_bound=math.inf),
             replace(trial(5, TrialStatus.RUNNING), ended=None),
             trial(6, TrialStatus.INTERRUPTED),
         ],
@@ -125,8 +125,8 @@ def test_each_point_is_a_trial_that_says_what_it_is() -> None:
     assert trials[1].params == trials[0].params == dict(trial(0).sample)
     assert trials[2].user_attrs["val_accuracy"] == 0.5
     assert trials[3].user_attrs["reason"] == "diverged"
-    assert trials[4].constraints["lipschitz_upper_bound"] == 0.5
-    assert trials[5].user_attrs["lipschitz_upper_bound"] == math.inf
+    assert trials[4].constraints["block_lipschitz_upper_bound"] == 0.5
+    assert trials[5].user_attrs["block_lipschitz_upper_bound"] == math.inf
 
 
 def test_repeats_of_a_sample_are_one_trial_with_their_mean() -> None:

@@ -20,15 +20,19 @@ from tests.support.records import STUDY, marks, measured, projection, sought, tr
 
 
 def test_the_front_admits_only_what_is_real() -> None:
-    best: dict[str, Any] = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1}
+    best: dict[str, Any] = {
+        "val_accuracy": 1.0,
+        "block_lipschitz_upper_bound": 0.01,
+        "inverse_steps": 1,
+    }
     report = collect(
         STUDY,
         [
             measured(0, 0.9),
             measured(1, 0.8, 0.5),
             measured(2, 0.7),
-            trial(3, **{**best, "lipschitz_upper_bound": 1.0}),
-            trial(4, **{**best, "lipschitz_upper_bound": math.inf}),
+            trial(3, **{**best, "block_lipschitz_upper_bound": 1.0}),
+            trial(4, **{**best, "block_lipschitz_upper_bound": math.inf}),
             trial(5, TrialStatus.STOPPED_EARLY, **best),
             trial(6, TrialStatus.FAILED, **best),
             trial(7, TrialStatus.RUNNING, **best),
@@ -49,9 +53,9 @@ def test_the_front_admits_only_what_is_real() -> None:
 def test_a_control_is_never_on_the_front_however_good_it_is() -> None:
     """And leaves nobody else off it."""
     records = [
-        trial(0, val_accuracy=0.5, lipschitz_upper_bound=0.5, inverse_steps=5.0),
+        trial(0, val_accuracy=0.5, block_lipschitz_upper_bound=0.5, inverse_steps=5.0),
         replace(
-            trial(0, val_accuracy=1.0, lipschitz_upper_bound=0.0, inverse_steps=1.0),
+            trial(0, val_accuracy=1.0, block_lipschitz_upper_bound=0.0, inverse_steps=1.0),
             run_id="control",
             projected_to=CONTROL,
         ),
@@ -71,7 +75,7 @@ def test_the_front_is_that_of_brute_force() -> None:
 
     def loss(t: TrialRecord) -> tuple[float, ...]:
         m = t.metrics
-        return -m["val_accuracy"], m["lipschitz_upper_bound"], m["inverse_steps"]
+        return -m["val_accuracy"], m["block_lipschitz_upper_bound"], m["inverse_steps"]
 
     def dominates(a: TrialRecord, b: TrialRecord) -> bool:
         return loss(a) != loss(b) and all(x <= y for x, y in zip(loss(a), loss(b), strict=True))
@@ -100,12 +104,14 @@ def test_other_objectives_can_be_asked_for() -> None:
     assert marks(report) == {"0000": "dominated", "0001": "front"}
     assert report.hypervolume is None
     assert parse_objectives([], STUDY) is None
+    (former,) = parse_objectives(["lipschitz_upper_bound:minimize"], STUDY)
+    assert former.metric == "block_lipschitz_upper_bound"
 
 
 def test_a_network_that_lacks_a_measurement_is_said_to_lack_it() -> None:
     """Attacks are made on networks as they were trained, not on their scaled-down copies, of which
     one breaks the constraint as well."""
-    bound = "lipschitz_upper_bound"
+    bound = "block_lipschitz_upper_bound"
     records = [
         trial(0, attacked_accuracy=0.5, val_accuracy=0.9),
         trial(1, attacked_accuracy=0.6, val_accuracy=0.8, **{bound: 1.5}),
@@ -146,7 +152,7 @@ def repeated(number: int, of: int, **metrics: float) -> TrialRecord:
 def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_error() -> None:
     accuracies = {0: (0.90, 0.92, 0.94), 3: (0.70, 0.74)}
     records = [
-        repeated(of + index, of, val_accuracy=value, lipschitz_upper_bound=0.5)
+        repeated(of + index, of, val_accuracy=value, block_lipschitz_upper_bound=0.5)
         for of, values in accuracies.items()
         for index, value in enumerate(values)
     ]
@@ -159,7 +165,7 @@ def test_repeats_of_a_sample_are_one_point_with_their_mean_and_its_standard_erro
     for point in (first, second, third):
         expected = deviation / math.sqrt(len(point.records))
         assert point.standard_error["val_accuracy"] == pytest.approx(expected)
-        assert point.standard_error["lipschitz_upper_bound"] == 0
+        assert point.standard_error["block_lipschitz_upper_bound"] == 0
     assert first.mark is Mark.FRONT
     assert second.mark is Mark.DOMINATED
     assert first.front_share == 1  # nothing comes near it
@@ -199,7 +205,7 @@ def test_trainings_lie_around_what_is_reported_of_their_point() -> None:
 
 
 def test_a_sample_one_of_whose_networks_breaks_the_constraint_is_infeasible() -> None:
-    records = [repeated(0, 0), repeated(1, 0, lipschitz_upper_bound=1.5)]
+    records = [repeated(0, 0), repeated(1, 0, block_lipschitz_upper_bound=1.5)]
     assert marks(collect(STUDY, records)) == {"0000": "infeasible"}
 
 

@@ -47,9 +47,9 @@ def drawn(view: View[Any]) -> str:
 def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() -> None:
     records = [
         trial(0, val_accuracy=0.9),
-        projection(0, 0.3, val_accuracy=0.8, lipschitz_upper_bound=0.1),
+        projection(0, 0.3, val_accuracy=0.8, block_lipschitz_upper_bound=0.1),
         trial(1, reconstruction_error=math.inf, val_accuracy=0.2),
-        trial(2, TrialStatus.STOPPED_EARLY, lipschitz_upper_bound=math.nan),
+        trial(2, TrialStatus.STOPPED_EARLY, block_lipschitz_upper_bound=math.nan),
         replace(trial(3, TrialStatus.FAILED), metrics={}, reason="diverged"),
     ]
     _, content = parts(drawn(view(unread(records))))
@@ -60,7 +60,7 @@ def test_every_point_is_there_with_its_mark_and_no_value_that_is_not_finite() ->
     }  # fmt: skip
     by_label = {label: i for i, label in enumerate(points["network"])}
     assert points["reconstruction_error"][by_label["tiny/0001"]] is None
-    assert points["lipschitz_upper_bound"][by_label["tiny/0002"]] is None
+    assert points["block_lipschitz_upper_bound"][by_label["tiny/0002"]] is None
     assert points["val_accuracy"][by_label["tiny/0003"]] is None
     assert points["reason"][by_label["tiny/0003"]] == "diverged"
     assert points["coeff"][by_label["tiny/0000@0.3"]] == 0.5  # of its training

@@ -63,7 +63,7 @@ def test_marks_follow_the_results_when_a_study_ends_again(
     records, client = copied
     results = read(records, "tiny")
     loser = next(p for p in results.points if p.mark is Mark.DOMINATED)
-    for name, value in (("val_accuracy", 1.0), ("lipschitz_upper_bound", 1e-6)):
+    for name, value in (("val_accuracy", 1.0), ("block_lipschitz_upper_bound", 1e-6)):
         client.log_metric(loser.first.run_id, name, value, step=100)
     client.log_metric(loser.first.run_id, "inverse_steps", 1.0, step=100)
     before = {p.first.run_id for p in results.front}

@@ -40,7 +40,7 @@ def test_with_certified_accuracy_among_the_objectives_its_end_is_recommended_too
             val_accuracy=accuracy,
             certified_accuracy=certified,
             inverse_lipschitz_upper_bound=inverse,
-            lipschitz_upper_bound=bound,
+            block_lipschitz_upper_bound=bound,
         )
         for number, (accuracy, certified, inverse, bound) in enumerate(figures)
     ]
@@ -173,10 +173,10 @@ def test_what_gets_worse_is_no_gain() -> None:
 
 
 def test_repeats_without_accuracy_among_the_objectives_say_nothing_of_noise() -> None:
-    goals = sought(val_loss=1.0, lipschitz_upper_bound=1.0)
+    goals = sought(val_loss=1.0, block_lipschitz_upper_bound=1.0)
     records = [
         replace(
-            trial(n, val_loss=loss, val_accuracy=accuracy, lipschitz_upper_bound=bound),
+            trial(n, val_loss=loss, val_accuracy=accuracy, block_lipschitz_upper_bound=bound),
             repeat_of=f"{n // 2:04d}",
         )
         for n, (loss, accuracy, bound) in enumerate(

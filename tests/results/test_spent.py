@@ -12,7 +12,7 @@ from study.results.views.report_view import view
 from study.tracking.records import TrialRecord
 from tests.support.records import STUDY, Kept, projection, trial, unread
 
-BEST = {"val_accuracy": 1.0, "lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}
+BEST = {"val_accuracy": 1.0, "block_lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}
 
 
 def costing(record: TrialRecord, **of_trial: float) -> TrialRecord:
@@ -62,7 +62,7 @@ def test_sums_are_of_all_trials_and_of_no_projection() -> None:
         costing(trial(2, TrialStatus.STOPPED_EARLY), **half),
         costing(trial(3, TrialStatus.FAILED), **half),
         costing(trial(4, TrialStatus.INTERRUPTED), **half),
-        costing(trial(5, lipschitz_upper_bound=2.0), **whole),
+        costing(trial(5, block_lipschitz_upper_bound=2.0), **whole),
         costing(projection(0, 0.3), **whole),  # no version writes that
         replace(trial(6, TrialStatus.FAILED), metrics={}, n_epochs=0),  # before its first report
     )
@@ -89,12 +89,12 @@ def test_a_sum_of_which_a_part_is_not_known_is_not_said() -> None:
 
 def test_the_volume_grows_to_that_of_a_report_of_what_had_ended_by_then() -> None:
     records = [
-        trial(0, val_accuracy=0.5, lipschitz_upper_bound=0.5),
-        trial(1, val_accuracy=0.4, lipschitz_upper_bound=0.6),  # adds nothing
+        trial(0, val_accuracy=0.5, block_lipschitz_upper_bound=0.5),
+        trial(1, val_accuracy=0.4, block_lipschitz_upper_bound=0.6),  # adds nothing
         trial(2, TrialStatus.STOPPED_EARLY, **BEST),
-        trial(3, val_accuracy=0.9, lipschitz_upper_bound=0.8),
-        projection(3, 0.3, val_accuracy=0.7, lipschitz_upper_bound=0.1),
-        trial(4, **{**BEST, "lipschitz_upper_bound": 1.0}),  # breaks the constraint
+        trial(3, val_accuracy=0.9, block_lipschitz_upper_bound=0.8),
+        projection(3, 0.3, val_accuracy=0.7, block_lipschitz_upper_bound=0.1),
+        trial(4, **{**BEST, "block_lipschitz_upper_bound": 1.0}),  # breaks the constraint
     ]
     # In whatever order they are found.
     found = collect(STUDY, records[::-1]).growth

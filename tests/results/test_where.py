@@ -7,7 +7,7 @@ import pytest
 
 from study.config.study import SECTION_OF
 from study.errors import UserError
-from study.metrics.definitions import METRICS, as_reported
+from study.metrics.definitions import FORMER_NAMES, METRICS, as_reported
 from study.results.front import Mark
 from study.results.report import collect, read
 from study.results.views.report_table import columns_of
@@ -32,7 +32,7 @@ def test_conditions_of_mlflow_go_there_as_they_are(text: str, of_mlflow: str) ->
     assert parse(text).of_mlflow == of_mlflow
 
 
-@pytest.mark.parametrize("name", ["val_accuracy", "lipschitz_upper_bound", "inverse_steps"])
+@pytest.mark.parametrize("name", ["val_accuracy", "block_lipschitz_upper_bound", "inverse_steps"])
 def test_metrics_are_compared_as_they_are_reported(name: str) -> None:
     compare = {
         "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
@@ -51,6 +51,11 @@ def test_metrics_are_compared_as_they_are_reported(name: str) -> None:
 def test_a_metric_may_be_named_as_the_table_names_it(name: str) -> None:
     for condition in ("< 1", ">= 0.25"):
         assert parse(f"{METRICS[name].short} {condition}") == parse(f"{name} {condition}")
+
+
+@pytest.mark.parametrize(("former", "name"), FORMER_NAMES.items())
+def test_a_metric_may_have_its_former_name(former: str, name: str) -> None:
+    assert parse(f"{former} < 0.5 and coeff < 1") == parse(f"{name} < 0.5 and coeff < 1")
 
 
 def test_a_hyperparameter_may_be_named_as_the_table_names_it() -> None:
@@ -121,7 +126,7 @@ def test_hyperparameters_are_compared_by_number(text: str, expected: list[str]) 
 
 
 @pytest.mark.parametrize(
-    "name", ["coeff", "val_accuracy", "lipschitz_upper_bound", "inverse_steps"]
+    "name", ["coeff", "val_accuracy", "block_lipschitz_upper_bound", "inverse_steps"]
 )
 def test_a_number_is_equal_to_what_is_printed_like_it(name: str) -> None:
     """And each value is below, equal or above it, whatever is printed."""
@@ -161,7 +166,7 @@ REFUSED = [
     ("root = 'data'", "unknown metric or hyperparameter 'root'; "),
     ("front > 0.5", "unknown metric or hyperparameter 'front'; "),
     ("0.5 < coeff", "but got '0.5 < coeff'"),
-    ("bound < nan", "lipschitz_upper_bound < must be followed by a number, but got 'nan'"),
+    ("bound < nan", "block_lipschitz_upper_bound < must be followed by a number, but got 'nan'"),
     ("coeff => 0.5", "must be NAME OPERATOR NUMBER or NAME between NUMBER and NUMBER, or several "
      "with 'and' or 'or' between them, such as 'val_accuracy > 0.9 and bound < 0.2', but got "
      "'coeff => 0.5'"),

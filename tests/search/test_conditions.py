@@ -24,7 +24,7 @@ def study(sampler: str = "tpe", space: dict[str, Any] = SPACE, **search: Any) ->
     content = {
         "name": "conditional",
         "space": space,
-        "objectives": {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"},
+        "objectives": {"val_accuracy": "maximize", "block_lipschitz_upper_bound": "minimize"},
         "search": {"sampler": sampler, **search},
     }
     return parse(content, "test")

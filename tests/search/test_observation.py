@@ -14,7 +14,7 @@ from tests.support.studies import RAW, completed, failed, projection_report, run
 def point(val_accuracy: float, bound: float, steps: float) -> dict[str, float]:
     return {
         "val_accuracy": val_accuracy,
-        "lipschitz_upper_bound": bound,
+        "block_lipschitz_upper_bound": bound,
         "inverse_steps": steps,
     }
 
@@ -22,12 +22,16 @@ def point(val_accuracy: float, bound: float, steps: float) -> dict[str, float]:
 def test_what_a_trial_is_told_as() -> None:
     searcher = observed(
         tiny(search={"n_trials": 8}),
-        completed(val_accuracy=0.9, lipschitz_upper_bound=0.5),
-        completed(val_accuracy=0.99, lipschitz_upper_bound=1.5, inverse_steps=1.0),  # infeasible
+        completed(val_accuracy=0.9, block_lipschitz_upper_bound=0.5),
+        completed(
+            val_accuracy=0.99, block_lipschitz_upper_bound=1.5, inverse_steps=1.0
+        ),  # infeasible
         running(val_accuracy=0.99),
         failed("diverged"),
         None,
-        completed(lipschitz_upper_bound=1.0, inverse_steps=0.5),  # on the bound, so infeasible too
+        completed(
+            block_lipschitz_upper_bound=1.0, inverse_steps=0.5
+        ),  # on the bound, so infeasible too
     )
     trials = searcher._study.trials
     assert [t.state for t in trials] == [
@@ -71,7 +75,7 @@ def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
     study = tiny()
     objectives = tuple(o for o in study.objectives if o.metric == "val_accuracy")
     study = replace(study, objectives=objectives)
-    searcher = observed(study, completed(lipschitz_upper_bound=bound))
+    searcher = observed(study, completed(block_lipschitz_upper_bound=bound))
     assert searcher._study.trials[0].state is TrialState.COMPLETE
     assert searcher._study.best_trials == []
 
@@ -79,7 +83,7 @@ def test_a_huge_violation_is_one_that_optuna_can_store(bound: float) -> None:
 def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_training_gave() -> None:
     """Two boxes from the reference point (0.5, 1, 20): their volumes less that of their overlap."""
     study = tiny(search={"ladder": [0.5, 0.4], "n_trials": 5})
-    reference = {"val_accuracy": 0.5, "lipschitz_upper_bound": 1.0, "inverse_steps": 20.0}
+    reference = {"val_accuracy": 0.5, "block_lipschitz_upper_bound": 1.0, "inverse_steps": 20.0}
     study = replace(
         study,
         objectives=tuple(replace(o, reference=reference[o.metric]) for o in study.objectives),
@@ -89,7 +93,7 @@ def test_with_a_ladder_the_sampler_observes_the_hypervolume_of_all_that_a_traini
         study,
         completed([rung], **point(0.9, 0.5, 8.0)),
         completed([rung], **point(0.9, 1.5, 8.0)),  # infeasible but for its projection
-        completed(lipschitz_upper_bound=1.5),
+        completed(block_lipschitz_upper_bound=1.5),
         running(val_accuracy=0.99),
         failed("diverged"),
     )

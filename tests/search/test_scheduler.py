@@ -35,7 +35,7 @@ def tell(scheduler: TrialScheduler, number: int, result: dict[str, Any]) -> str:
 def test_fifo_stops_none() -> None:
     assert make_halving(tiny()) is None
     scheduler = make_scheduler(tiny(), None)
-    results = (running(val_accuracy=0.0, lipschitz_upper_bound=9.0), failed("diverged"))
+    results = (running(val_accuracy=0.0, block_lipschitz_upper_bound=9.0), failed("diverged"))
     assert {tell(scheduler, 0, result) for result in results} == {TrialScheduler.CONTINUE}
 
 
@@ -100,7 +100,7 @@ def told(study: StudyConfig, *reports: dict[str, float]) -> list[str]:
 
 @pytest.mark.parametrize(
     ("metric", "good", "bad"),
-    [("val_accuracy", 0.9, 0.1), ("lipschitz_upper_bound", 0.1, 0.9)],
+    [("val_accuracy", 0.9, 0.1), ("block_lipschitz_upper_bound", 0.1, 0.9)],
 )
 def test_asha_stops_the_worse_side_of_its_objective(metric: str, good: float, bad: float) -> None:
     decided = told(halved("asha", metric=metric), *({metric: v} for v in (good, good, bad, bad)))
@@ -122,15 +122,15 @@ def test_mo_asha_without_a_ladder_puts_what_breaks_the_constraint_last(
 ) -> None:
     study = halved(name)
     study = replace(study, search=replace(study.search, ladder=ladder))
-    worse = {"val_accuracy": 0.1, "lipschitz_upper_bound": 0.99, "inverse_steps": 9.0}
-    better = {"val_accuracy": 0.9, "lipschitz_upper_bound": bound, "inverse_steps": 4.0}
+    worse = {"val_accuracy": 0.1, "block_lipschitz_upper_bound": 0.99, "inverse_steps": 9.0}
+    better = {"val_accuracy": 0.9, "block_lipschitz_upper_bound": bound, "inverse_steps": 4.0}
     assert told(study, worse, better) == [GOES_ON, decided]
 
 
 def test_mo_asha_keeps_both_ends_of_a_front_and_stops_what_they_dominate() -> None:
-    accurate = {"val_accuracy": 0.9, "lipschitz_upper_bound": 0.9, "inverse_steps": 9.0}
-    smooth = {"val_accuracy": 0.6, "lipschitz_upper_bound": 0.1, "inverse_steps": 3.0}
-    neither = {"val_accuracy": 0.5, "lipschitz_upper_bound": 0.95, "inverse_steps": 9.5}
+    accurate = {"val_accuracy": 0.9, "block_lipschitz_upper_bound": 0.9, "inverse_steps": 9.0}
+    smooth = {"val_accuracy": 0.6, "block_lipschitz_upper_bound": 0.1, "inverse_steps": 3.0}
+    neither = {"val_accuracy": 0.5, "block_lipschitz_upper_bound": 0.95, "inverse_steps": 9.5}
     decided = told(halved("mo_asha"), neither, neither, accurate, smooth, neither)
     assert decided == [GOES_ON, STOPS, GOES_ON, GOES_ON, STOPS]
 

@@ -164,7 +164,7 @@ def test_gp_proposes_no_failed_sample_again(ladder: list[float]) -> None:
         proposals.append(tuple(sample.values()))
         fails = sample["coeff"] > 0.9
         n_failed += fails
-        metrics = {"val_accuracy": sample["coeff"], "lipschitz_upper_bound": 0.5}
+        metrics = {"val_accuracy": sample["coeff"], "block_lipschitz_upper_bound": 0.5}
         last = failed("diverged") if fails else completed(**metrics)
         searcher.on_trial_complete(f"{number}", last)
     assert n_failed >= 2
@@ -193,7 +193,7 @@ def test_a_search_that_is_extended_is_the_one_that_was_longer_from_the_start(
         suggestions = []
         while isinstance(suggestion := searcher.suggest(f"{start + len(suggestions)}"), dict):
             coeff = suggestion["sample"]["coeff"]
-            result = completed(val_accuracy=coeff, lipschitz_upper_bound=coeff**3)
+            result = completed(val_accuracy=coeff, block_lipschitz_upper_bound=coeff**3)
             searcher.on_trial_complete(f"{start + len(suggestions)}", result)
             suggestions.append(suggestion)
         return suggestions
@@ -287,8 +287,8 @@ def test_a_sample_is_repeated_with_other_seeds_and_told_once_with_its_mean() -> 
         (
             2,
             [
-                completed(val_accuracy=0.9, lipschitz_upper_bound=0.2),
-                completed(val_accuracy=0.9, lipschitz_upper_bound=0.2),
+                completed(val_accuracy=0.9, block_lipschitz_upper_bound=0.2),
+                completed(val_accuracy=0.9, block_lipschitz_upper_bound=0.2),
                 completed(val_accuracy=0.1, inverse_steps=9.0),
             ],
             [[0.9, 0.2, 4.0], [0.1, 0.8, 9.0]],

@@ -10,7 +10,9 @@ from tests.support.studies import epoch_report, projection_report, tiny
 
 
 def ended(accuracy: float, bound: float = 0.5, *projections: Any) -> TrialReport:
-    metrics = epoch_report(3, val_accuracy=accuracy, lipschitz_upper_bound=bound, inverse_steps=0.0)
+    metrics = epoch_report(
+        3, val_accuracy=accuracy, block_lipschitz_upper_bound=bound, inverse_steps=0.0
+    )
     return TrialReport(TrialStatus.COMPLETED, metrics, projections=projections)
 
 
@@ -29,7 +31,7 @@ def test_hypervolume_grows_as_the_boxes_that_points_and_projections_add() -> Non
     """Reference point: accuracy 0, bound 1, 100 steps; all points at 0 steps."""
     rule = stopping()
     projection = projection_report(
-        0.7, val_accuracy=0.4, lipschitz_upper_bound=0.1, inverse_steps=0.0
+        0.7, val_accuracy=0.4, block_lipschitz_upper_bound=0.1, inverse_steps=0.0
     )
     for report in (ended(0.5), None, ended(0.5, 1.5), ended(0.8, 0.9), ended(0.4, 0.6, projection)):
         observe(rule, report)

@@ -172,14 +172,14 @@ def _label(name: str) -> str:
 
 PROJECTED_METRICS = (
     "val_loss", "val_accuracy", "certified_accuracy", "median_radius", "lost_to_rounding",
-    "logit_lipschitz_upper_bound", "inverse_lipschitz_upper_bound", "lipschitz_upper_bound",
+    "logit_lipschitz_upper_bound", "inverse_lipschitz_upper_bound", "block_lipschitz_upper_bound",
     "inverse_steps", "reconstruction_error", "noise_error", "test_accuracy",
     "test_certified_accuracy",
 )  # fmt: skip
 METRICS = (
     "train_loss", "train_accuracy", "val_loss", "val_accuracy", "certified_accuracy",
     "median_radius", "lost_to_rounding", "logit_lipschitz_upper_bound",
-    "inverse_lipschitz_upper_bound", "lipschitz_upper_bound", "inverse_steps",
+    "inverse_lipschitz_upper_bound", "block_lipschitz_upper_bound", "inverse_steps",
     "reconstruction_error", "noise_error", "epoch_seconds", "cpu_hours",
 )  # fmt: skip
 CLOCKED = ("epoch_seconds", "cpu_hours", "hours", "device_hours")

@@ -94,7 +94,9 @@ def printed(
 
 def measured(number: int, accuracy: float, bound: float = 0.8, steps: float = 4.0) -> TrialRecord:
     """A trial with these objectives."""
-    return trial(number, val_accuracy=accuracy, lipschitz_upper_bound=bound, inverse_steps=steps)
+    return trial(
+        number, val_accuracy=accuracy, block_lipschitz_upper_bound=bound, inverse_steps=steps
+    )
 
 
 def projection(number: int, coeff: float, **metrics: float) -> TrialRecord:

@@ -133,7 +133,7 @@ def copied(study_uri: str, run_id: str, folder: Path) -> Stored:
 
 
 def reported(bound: float) -> float:
-    return as_reported({"lipschitz_upper_bound": bound})["lipschitz_upper_bound"]
+    return as_reported({"block_lipschitz_upper_bound": bound})["block_lipschitz_upper_bound"]
 
 
 def scale_the_last_layers(tensors: dict[str, torch.Tensor]) -> None:

@@ -29,10 +29,10 @@ RAW: dict[str, Any] = {
     },
     "objectives": {
         "val_accuracy": "maximize",
-        "lipschitz_upper_bound": "minimize",
+        "block_lipschitz_upper_bound": "minimize",
         "inverse_steps": "minimize",
     },
-    "constraints": {"lipschitz_upper_bound": "< 1"},
+    "constraints": {"block_lipschitz_upper_bound": "< 1"},
     "search": {"sampler": "tpe", "n_trials": 3, "seed": 0},
 }
 
@@ -98,7 +98,7 @@ def epoch_report(epoch: int = 1, **changes: float) -> EpochReport:
         "train_loss": 1.0 / epoch,
         "train_accuracy": 0.5,
         "val_loss": 1.1 / epoch,
-        "lipschitz_upper_bound": 0.8,
+        "block_lipschitz_upper_bound": 0.8,
         "inverse_steps": 4.0,
         "reconstruction_error": 1e-7,
         "certified_accuracy": 0.1,
@@ -120,7 +120,7 @@ def projection_report(bound: float, **changes: float) -> ProjectionReport:
         "fine_tune_steps": 0,
         "timestamp": 1_700_000_009.0,
         "val_loss": 1.2,
-        "lipschitz_upper_bound": bound,
+        "block_lipschitz_upper_bound": bound,
         "inverse_steps": 3.0,
         "reconstruction_error": 1e-7,
         "certified_accuracy": 0.1,

@@ -24,7 +24,7 @@ TINY = TrialConfig(
     training=TrainingConfig(max_epochs=3, batch_size=128, lr=0.1),
     # Within a large radius every attack succeeds at once.
     evaluation=EvaluationConfig(n_inverse_samples=32, radius=4.0),
-    objectives=("val_accuracy", "lipschitz_upper_bound", "inverse_steps"),
+    objectives=("val_accuracy", "block_lipschitz_upper_bound", "inverse_steps"),
 )
 
 

@@ -179,7 +179,7 @@ def write(tracker: Tracker, statement: str, *values: object) -> None:
         ("val_accuracy", -5.0),
         ("val_accuracy", math.inf),
         ("val_accuracy", "x"),
-        ("lipschitz_upper_bound", -0.1),
+        ("block_lipschitz_upper_bound", -0.1),
         ("inverse_lipschitz_upper_bound", -5.0),
         ("inverse_lipschitz_upper_bound", "x"),
         ("inverse_steps", -1.0),
@@ -188,7 +188,7 @@ def write(tracker: Tracker, statement: str, *values: object) -> None:
 def test_a_value_that_no_network_can_have_counts_as_not_measured(
     client: Client, metric: str, value: float | str
 ) -> None:
-    directions = {"val_accuracy": "maximize", "lipschitz_upper_bound": "minimize"}
+    directions = {"val_accuracy": "maximize", "block_lipschitz_upper_bound": "minimize"}
     others = {"inverse_steps": "minimize", "inverse_lipschitz_upper_bound": "minimize"}
     config = parse(
         {
@@ -217,7 +217,7 @@ def test_a_value_that_no_network_can_have_counts_as_not_measured(
 def test_values_at_the_ends_of_their_range_stay(tracker: Tracker, study: StudyRecord) -> None:
     log(tracker, study, "0000", 1.0)
     (trial,) = Records(tracker.client).trials(study)
-    ends = {"val_accuracy": 0.0, "lipschitz_upper_bound": math.inf, "median_radius": -1.0}
+    ends = {"val_accuracy": 0.0, "block_lipschitz_upper_bound": math.inf, "median_radius": -1.0}
     for metric, value in ends.items():
         stored = min(value, sys.float_info.max)  # as MLflow has infinity
         sql = "UPDATE latest_metrics SET value = ? WHERE key = ?"

@@ -67,7 +67,7 @@ def test_each_rung_is_certified_and_no_block_is_above_it(fine_tune_steps: int) -
         certificate = certify(projection.network.model, "full")
         assert projection.network.certificate == certificate
         assert certificate.lipschitz_upper_bound <= projection.report.projected_to
-        assert projection.report.lipschitz_upper_bound == certificate.lipschitz_upper_bound
+        assert projection.report.block_lipschitz_upper_bound == certificate.lipschitz_upper_bound
         assert projection.report.fine_tune_steps == fine_tune_steps
 
 

@@ -126,7 +126,7 @@ def test_it_learns() -> None:
     )
     last = epoch_of(list(train(config))[-1])
     assert last.val_accuracy > 0.9
-    assert last.lipschitz_upper_bound < 1
+    assert last.block_lipschitz_upper_bound < 1
 
 
 def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
@@ -205,7 +205,7 @@ def test_bf16_trains_and_is_certified_in_full_precision() -> None:
     assert untimed(reports) == untimed(list(train(half)))
     assert untimed(reports) != untimed(list(train(BRIEF)))
     last = epoch_of(reports[-1])
-    assert last.lipschitz_upper_bound < 1
+    assert last.block_lipschitz_upper_bound < 1
     assert last.reconstruction_error < 1e-6
 
 
@@ -217,8 +217,8 @@ def test_a_compiled_training_is_the_same_training() -> None:
     faster = replace(config, training=replace(config.training, compile=True))
     plain, compiled = (epoch_of(*train(each)) for each in (config, faster))
     assert compiled.train_loss == pytest.approx(plain.train_loss, rel=1e-3)
-    expected = plain.lipschitz_upper_bound
-    assert compiled.lipschitz_upper_bound == pytest.approx(expected, rel=1e-2)
+    expected = plain.block_lipschitz_upper_bound
+    assert compiled.block_lipschitz_upper_bound == pytest.approx(expected, rel=1e-2)
 
 
 def test_what_cannot_be_trained_is_refused_before_anything_starts(

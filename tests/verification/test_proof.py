@@ -13,10 +13,11 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from models import certify, read_network
+from models import NETWORK, certify, read_network
 from models.floats.raised import SEARCH_ROOM
 from models.norms import bottleneck_bounds
 from models.norms.block_bounds import block_bounds
+from study import report
 from study.metrics.definitions import PROVEN_METRICS
 from study.tracking import clone
 from study.tracking.files import manifest
@@ -39,7 +40,7 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
     assert len(records) >= 6
     for record in records:
         done = CliRunner().invoke(app, [record.run_id, "--tracking-uri", study_uri])
-        bound = reported(record.metrics["lipschitz_upper_bound"])
+        bound = reported(record.metrics["block_lipschitz_upper_bound"])
         assert done.exit_code == 0, done.output
         before, said, after = done.output.partition(": verified: proven bound ")
         assert (before, bool(said)) == (record.run_id, True)
@@ -56,7 +57,7 @@ def test_every_model_of_a_study_verifies(study_uri: str, records: list[TrialReco
     ("which", "state", "says"),
     [
         ("none", "completed", "not found"),
-        ("study", "completed", "has no lipschitz_upper_bound"),
+        ("study", "completed", "has no block_lipschitz_upper_bound"),
         *(("trial", state, "but") for state in ("running", "stopped_early", "failed", "x\n", None)),
     ],
 )
@@ -134,13 +135,16 @@ def test_what_is_claimed_may_be_worse_and_never_better(stored: Stored) -> None:
     for step, (factor, exit_code) in enumerate(
         [(1 + 5e-7, 0), (1 - 5e-8, 1), (1.01, 0), (float("nan"), 1)]
     ):
-        client.log_metric(stored.run_id, "lipschitz_upper_bound", bound * factor, step=100 + step)
+        client.log_metric(
+            stored.run_id, "block_lipschitz_upper_bound", bound * factor, step=100 + step
+        )
         got, out = stored.check()
         assert got == exit_code, (factor, out)
         if exit_code:
             # What the two differ by can be seen, however little that is.
+            name = "block_lipschitz_upper_bound"
             claimed, given = re.findall(
-                r"run: its metric lipschitz_upper_bound is (\S+), but the weights give (\S+)\n", out
+                rf"run: its metric {name} is (\S+), but the weights give (\S+)\n", out
             )[0]
             assert claimed != given
             assert float(given) == pytest.approx(bound, rel=1e-6)
@@ -187,9 +191,9 @@ def test_what_is_proven_decides_whether_it_is_invertible(stored: Stored) -> None
     (stored.folder / CERTIFICATE).write_text(json.dumps(content))
     stored.log_again()
     bound = certificate.lipschitz_upper_bound
-    assert "run: its metric lipschitz_upper_bound is" in stored.refused()
+    assert "run: its metric block_lipschitz_upper_bound is" in stored.refused()
     for name, value in (
-        ("lipschitz_upper_bound", bound),
+        ("block_lipschitz_upper_bound", bound),
         ("inverse_lipschitz_upper_bound", sys.float_info.max),  # as MLflow stores infinity
         ("logit_lipschitz_upper_bound", certificate.logit_lipschitz_upper_bound),
     ):
@@ -261,3 +265,25 @@ def test_of_other_code_without_a_history_nothing_is_said(
     out = stored.verified()
     assert "stored with another version of models/ or changed code, which only a full clone" in out
     assert not other_code.exists()
+
+
+def test_a_network_stored_under_the_former_name_of_a_metric_is_verified_and_reported(
+    stored: Stored, study: StudyRecord, tmp_path: Path
+) -> None:
+    today, former = "block_lipschitz_upper_bound", "lipschitz_upper_bound"
+    for table in ("metrics", "latest_metrics"):
+        stored.sql(f"UPDATE {table} SET key = ? WHERE key = ?", former, today)
+    config = stored.client.get_run(study.run_id).data.tags["study.config"]
+    stored.client.set_tag(study.run_id, "study.config", config.replace(today, former))
+    for path in (stored.folder / DATA / NETWORK, stored.of_run / NETWORK):
+        assert today in path.read_text()
+        path.write_text(path.read_text().replace(today, former))
+    stored.log_again()
+    out = stored.verified("--data-root", str(tmp_path))
+    assert "; measured again at radius 4 " in out
+    assert f"for {today}, " in out
+    options = ["--tracking-uri", stored.uri, "--objective", f"{former}:minimize", "--format", "csv"]
+    for where in ([], ["--where", f"{former} < 1"]):
+        done = CliRunner().invoke(report.app, ["tiny", *options, *where])
+        assert done.exit_code == 0, done.output
+        assert today in done.stdout

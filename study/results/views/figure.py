@@ -4,7 +4,7 @@ import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
 from study.errors import UserError
-from study.metrics.definitions import LIPSCHITZ_UPPER_BOUND
+from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
 from study.results.front import Mark
 from study.results.report import Report
 
@@ -40,7 +40,7 @@ def figure(report: Report, kind: str) -> go.Figure:
                 marker={"symbol": symbol, "size": size, "color": color},
             )
             drawn.add_trace(points, 1, column)
-        scale = "log" if other == LIPSCHITZ_UPPER_BOUND else "linear"
+        scale = "log" if other == BLOCK_LIPSCHITZ_UPPER_BOUND else "linear"
         drawn.update_xaxes(title=report.metrics[other].title, type=scale, col=column)
     drawn.update_yaxes(title=report.metrics[first].title, col=1)
     return drawn.update_layout(title=report.study.name, template="simple_white")

@@ -11,8 +11,8 @@ from rich.text import Text
 from study.config.trial import COEFF
 from study.errors import count_of
 from study.metrics.definitions import (
+    BLOCK_LIPSCHITZ_UPPER_BOUND,
     CERTIFIED_ACCURACY,
-    LIPSCHITZ_UPPER_BOUND,
     LOST_TO_ROUNDING,
     RECONSTRUCTION_ERROR,
     VAL_ACCURACY,
@@ -204,7 +204,7 @@ def _remedy(report: Report) -> str:
     if report.where or Mark.FRONT in marks or Mark.INFEASIBLE not in marks:
         return ""
     metrics = [constraint.metric for constraint in report.constraints]
-    smaller = "a search.ladder, a lower coeff or " if LIPSCHITZ_UPPER_BOUND in metrics else ""
+    smaller = "a search.ladder, a lower coeff or " if BLOCK_LIPSCHITZ_UPPER_BOUND in metrics else ""
     return f"; there are none: start a study with {smaller}a looser constraint"
 
 

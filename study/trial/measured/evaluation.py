@@ -157,7 +157,7 @@ def measure(
         lost_to_rounding=answers.lost_to_rounding(trial.radius),
         logit_lipschitz_upper_bound=certificate.logit_lipschitz_upper_bound,
         inverse_lipschitz_upper_bound=certificate.inverse_lipschitz_upper_bound,
-        lipschitz_upper_bound=certificate.lipschitz_upper_bound,
+        block_lipschitz_upper_bound=certificate.lipschitz_upper_bound,
         inverse_steps=inverse_steps,
         reconstruction_error=reconstruction_error,
         noise_error=noise_error,
