@@ -130,7 +130,7 @@ class TrialTrainable(tune.Trainable):
         step, Ray passes only a text to the driver."""
         if self._made is None:
             trial = self._study.resolve(self._suggestion.sample, self._suggestion.seed)
-            choose_algorithms(trial.training.deterministic)
+            choose_algorithms(trial.training.deterministic, trial.training.compile)
             if trial.training.compile:
                 # torch limits how often a piece of code is compiled, and what was compiled for
                 # earlier trials is of no use: their settings are part of the code.

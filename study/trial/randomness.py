@@ -8,13 +8,17 @@ from typing import Any, cast
 import torch
 
 
-def choose_algorithms(deterministic: bool) -> None:
+def choose_algorithms(deterministic: bool, compiled: bool = False) -> None:
     """Choose algorithms for the whole process: those that give the same bits each time, or any.
     TF32 and bfloat16 in place of float32 are always off: their bits are too few for an inverse, and
     proofs count the rounding of float32."""
     # cuBLAS reads it when CUDA starts.
     os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
-    torch.use_deterministic_algorithms(deterministic)
+    if compiled:
+        torch.use_deterministic_algorithms(deterministic)
+    else:
+        # The same, but for torch's compiler, whose import takes a second.
+        torch.set_deterministic_debug_mode("error" if deterministic else "default")
     # It serves debugging alone, and takes a twentieth of the time of a dense network.
     torch.utils.deterministic.fill_uninitialized_memory = False  # type: ignore[attr-defined]
     torch.backends.cudnn.benchmark = not deterministic

@@ -30,7 +30,7 @@ TINY = TrialConfig(
 
 def train(config: TrialConfig, device: str | torch.device = "cpu") -> Iterator[TrialReport]:
     """Train from the start; yields a report after each reporting epoch."""
-    choose_algorithms(config.training.deterministic)
+    choose_algorithms(config.training.deterministic, config.training.compile)
     training = Training(config, device)
     while training.status is TrialStatus.RUNNING:
         yield training.run_to_report()
