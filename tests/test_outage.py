@@ -26,7 +26,7 @@ from tests.support.served import Server
 from tests.support.studies import RAW as TINY
 from tests.test_launch import needs_proc
 
-N_TRIALS, N_EPOCHS = 2, 16
+N_TRIALS, N_EPOCHS = 2, 10
 # Epochs long enough, and enough of them, that a signal meets trials in the middle.
 RAW = {
     **TINY,
@@ -80,7 +80,6 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
     monkeypatch.setenv("RAY_OVERRIDE_RESOURCES", '{"CPU": 2}')  # both trials at once
     space, study = write_space(tmp_path, RAW, n_trials=N_TRIALS), tmp_path / "ray_results" / "tiny"
     options = str(space), "--tracking-uri", server.uri
-    goes_on = "python -m study.launch --resume --name tiny"
 
     def n_measured() -> int:
         return sum(map(len, reports(study).values()))
@@ -89,75 +88,61 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
         n_before = n_measured()
         launched.until(lambda: n_measured() >= n_before + n_more)
 
-    # MLflow goes away, a worker dies, and then somebody leaves at once: what was kept back for
-    # MLflow goes with the driver.
+    # MLflow goes away, a worker dies, and then somebody presses Ctrl-C: it ends once MLflow is back
+    # and has everything.
     with Launch(tmp_path, *options) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 2)
         server.kill()
+        gone = time.time()
         measure(launched, 2)
         workers = trial_workers(launched.pid)
         os.kill(workers[0], signal.SIGKILL)
         launched.until(lambda: not set(trial_workers(launched.pid)) <= set(workers))
         launched.until(lambda: any(study.glob("snapshots/*.zip")))
-        os.kill(launched.pid, signal.SIGTERM)
-        os.kill(launched.pid, signal.SIGINT)
-        out = launched.finish(130)
-    assert "lost its worker; it goes on from its last checkpoint" in out
-    assert goes_on in out
-    left, logged_when_left, known_when_left = reports(study), times(tmp_path), known_epochs(study)
-    (state,) = study.glob("experiment_state-*.json")
-    state.write_bytes(state.read_bytes()[:-100])
-
-    # It goes on from a copy of its state. Then Ctrl-C, while MLflow is away once more: it ends once
-    # MLflow is back and has everything.
-    server.start()
-    with Launch(tmp_path, *options, "--resume") as launched:
-        measure(launched, 1)
-        server.kill()
-        gone = time.time()
-        measure(launched, 2)
         at_signal = reports(study)
         launched.process.send_signal(signal.SIGINT)
         server.start()
         back = time.time()
         out = launched.finish(130)
     for says in (
-        f"{state} is missing or torn",
-        "going on from the copy of",
+        "lost its worker; it goes on from its last checkpoint",
         "trials go on, what they report is sent later",
         "MLflow answers again",
         "the epochs that run are finished and checkpointed first",
-        goes_on,
+        "python -m study.launch --resume --name tiny",
     ):
         assert says in out
     interrupted, known = reports(study), known_epochs(study)
     assert all(known[trial] >= len(epochs) for trial, epochs in at_signal.items())
     states = set(Books(tmp_path).runs().values())
     assert "KILLED" in states <= {"KILLED", "FINISHED"}
-    # MLflow has every epoch, at the time when it was measured: first, or again after a restart.
-    logged = times(tmp_path)
+    # MLflow has every epoch, at the time when it was measured. One may have been measured twice: if
+    # the worker died between its report and its checkpoint.
+    logged, again = times(tmp_path), []
     assert {t: e.keys() for t, e in logged.items()} == {t: e.keys() for t, e in interrupted.items()}
     for trial, epochs in logged.items():
         for epoch, at in epochs.items():
-            earlier = logged_when_left.get(trial, {}).get(epoch)
-            measured = [
-                of[trial][epoch] for of in (left, interrupted) if epoch in of.get(trial, {})
-            ]
             # As whole milliseconds, which round(seconds, 3) is not always.
-            in_milliseconds = {round(1000 * seconds) / 1000 for seconds in measured}
-            assert at == earlier if earlier is not None else at in in_milliseconds, (trial, epoch)
+            measured = round(1000 * interrupted[trial][epoch]) / 1000
+            assert at <= measured, (trial, epoch)
+            again += [(trial, epoch)] * (at < measured)
+    assert len(again) <= 1
     assert len([at for e in logged.values() for at in e.values() if gone < at < back]) >= 2
 
+    # It goes on from a copy of its state, to its end.
+    (state,) = study.glob("experiment_state-*.json")
+    state.write_bytes(state.read_bytes()[:-100])
     with one_ray():
-        launch_here(tmp_path, *options, "--resume")
+        out = launch_here(tmp_path, *options, "--resume")
+    assert f"{state} is missing or torn" in out
+    assert "going on from the copy of" in out
     check_books(Books(tmp_path), "tiny", N_TRIALS, N_EPOCHS)
-    # What a copy of the state knew, and what Ctrl-C let finish, was not trained again.
+    # What the copy of the state knew was not trained again.
     after = reports(study)
-    for last, before in ((known_when_left, left), (known, interrupted)):
-        assert any(last.values())
-        for trial, n_epochs in last.items():
-            for epoch in range(1, n_epochs + 1):
-                assert after[trial][epoch] == before[trial][epoch]
+    assert any(known.values())
+    for trial, n_epochs in known.items():
+        for epoch in range(1, n_epochs + 1):
+            assert after[trial][epoch] == interrupted[trial][epoch]
     assert set(METRICS) == {
         m for (m,) in Books(tmp_path).query("SELECT DISTINCT key FROM metrics")
     } - {
