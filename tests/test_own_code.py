@@ -52,14 +52,36 @@ def opened(folder: Path, name: str = "own") -> Study:
     return study.open(name, tracking_uri=of_folder(folder)[1])
 
 
+class Memory(study.Callback):
+    """Keeps in a file what it is told."""
+
+    def __getattribute__(self, name: str) -> Any:
+        if name.startswith("on_"):
+            return lambda *told: self.write(name, told)
+        return super().__getattribute__(name)
+
+    def write(self, event: str, told: tuple[Any, ...]) -> None:
+        with Path("told.txt").open("a") as file:
+            file.write(json.dumps([event, *told]) + "\n")
+
+
+class Broken(study.Callback):
+    """Fails at the first report."""
+
+    def on_report(self, *told: Any) -> None:
+        raise OSError("no network")
+
+
 @pytest.fixture(scope="module")
 def folder(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """The example, run by the command of the README, and a Ray for further studies."""
+    """The example with callbacks, run by the command of the README, and a Ray for further
+    studies."""
     from tests.support.one_ray import launch_here, one_ray
 
     folder = tmp_path_factory.mktemp("own")
     shutil.copy(empty_database, folder / "mlflow.db")
-    write_own(folder)
+    callbacks = [f"{__name__}:Memory", f"{__name__}:Broken", "loggers:TensorBoard"]
+    write_own(folder, callbacks=callbacks)
     # A package that is none of ours, as many repositories have one.
     (folder / "models").mkdir()
     (folder / "models" / "__init__.py").write_text("raise RuntimeError('not these')\n")
@@ -68,7 +90,9 @@ def folder(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> It
         # For the workers: this Ray is there already, so the launch ships nothing to it.
         patch.setenv("PYTHONPATH", f"{folder}:{ROOT}")
         with one_ray():
-            launch_here(folder, "own.yaml")
+            out = launch_here(folder, "own.yaml")
+            (folder / "out.txt").write_text(out)
+            write_own(folder)  # since a loop has no callbacks
             yield folder
 
 
@@ -320,59 +344,25 @@ def test_a_loop_has_no_callbacks_and_no_repeats(
     assert not (tmp_path / "mlflow.db").exists()
 
 
-class Memory(study.Callback):
-    """Keeps in a file what it is told."""
-
-    def __getattribute__(self, name: str) -> Any:
-        if name.startswith("on_"):
-            return lambda *told: self.write(name, told)
-        return super().__getattribute__(name)
-
-    def write(self, event: str, told: tuple[Any, ...]) -> None:
-        with Path("told.txt").open("a") as file:
-            file.write(json.dumps([event, *told]) + "\n")
-
-
-class Broken(study.Callback):
-    """Fails at the first report."""
-
-    def on_report(self, *told: Any) -> None:
-        raise OSError("no network")
-
-
-def test_callbacks_are_told_what_happens(tmp_path: Path, folder: Path) -> None:
-    search = {"sampler": "sobol", "n_trials": 2}
-    here = "tests.test_own_code"
-    write_own(
-        tmp_path,
-        data={"name": "digits", "max_train": 200},
-        metrics={},
-        model={"blocks": [1], "channel_multiplier": 4},
-        evaluation={"radius": 4.0, "n_inverse_samples": 8},
-        objectives={"val_accuracy": "maximize"},
-        search=search,
-        callbacks=[f"{here}:Memory", f"{here}:Broken", "loggers:TensorBoard"],
-    )
-    from tests.support.one_ray import launch_here
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.syspath_prepend(tmp_path)
-        sys.modules.pop("loggers", None)
-        out = launch_here(tmp_path, "own.yaml")
-    assert f"the callback {here}:Broken raises OSError: no network (test_own_code.py" in out
-    told = [json.loads(line) for line in (tmp_path / "told.txt").read_text().splitlines()]
+def test_callbacks_are_told_what_happens(folder: Path) -> None:
+    raises = "the callback tests.test_own_code:Broken raises OSError: no network (test_own_code.py"
+    assert raises in (folder / "out.txt").read_text()
+    told = [json.loads(line) for line in (folder / "told.txt").read_text().splitlines()]
     events = [event for event, *_ in told]
     assert events[0] == "on_study_start"
     assert events[-1] == "on_study_end"
-    for name in ("own/0000", "own/0001"):
+    points = opened(folder).points
+    trials = points[points["projected_to"].isna()].set_index("network")
+    assert len(trials) == 4
+    for name, trial in trials.iterrows():
         of_trial = [(event, of) for event, *of in told if of[0] == name]
         assert [event for event, _ in of_trial] == [
             "on_trial_start", *["on_report"] * 3, "on_trial_end",
         ]  # fmt: skip
         assert [of[1] for event, of in of_trial if event == "on_report"] == [1, 2, 3]
-        assert of_trial[-1][1][1] == "completed"
-        assert of_trial[-1][1][2]["val_accuracy"] == of_trial[-2][1][2]["val_accuracy"]
-        assert list((tmp_path / "tensorboard" / name).iterdir())
+        _, status, metrics = of_trial[-1][1]
+        assert (status, metrics[OWN]) == ("completed", trial[OWN])
+        assert list((folder / "tensorboard" / str(name)).iterdir())
 
 
 TOLD = """
