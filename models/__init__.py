@@ -1,9 +1,9 @@
-# A type checker reads the imports below, which never run.
+# Only a type checker reads the imports below; they never run.
 # ruff: noqa: F401
 """Invertible residual networks: the network, its inverse, and what is proven of it.
 
-Names are looked up on first use, so that whoever needs the settings of a network alone does not
-wait for torch. README.md has the map of the rooms.
+Each name is imported on first use, so that code which needs only a network's settings does not wait
+for torch to load. README.md describes the folders.
 """
 
 from importlib import import_module
@@ -44,7 +44,7 @@ if TYPE_CHECKING:
     )
 
 else:
-    # The same by their homes.
+    # The same names, by the module that defines them.
     _ROOMS = {
         "models.blocks.own": "Block BlockError Bounds block_class",
         "models.floats.raised": "ROOM",

@@ -1,7 +1,7 @@
-"""The rules of the arguments that the public functions of this package are given. Needs no torch.
+"""Checks of the arguments that public functions of this package are given. Needs no torch.
 
-A rule that is broken gives an error of one line with the argument, the rule and the value:
-TypeError for something of another kind, ValueError for a wrong value of the right kind.
+A broken rule raises an error of one line with the argument, the rule and the value: TypeError for a
+value of the wrong type, ValueError for a wrong value of the right type.
 """
 
 import math
@@ -11,14 +11,14 @@ from typing import Any
 
 
 def check_kind(name: str, value: object, *kinds: type) -> None:
-    """Refuse an argument that is of none of these classes."""
+    """Raise TypeError unless an argument is an instance of one of these classes."""
     if not isinstance(value, kinds):
         wanted = " or ".join(kind.__name__ for kind in kinds)
         raise TypeError(f"{name} must be of type {wanted}, but got {described(value)}")
 
 
 def number(name: str, value: object) -> float:
-    """An argument as a real number; it may be a scalar of numpy or torch."""
+    """The argument, also a scalar of numpy or torch, as a float. Raises TypeError if it is none."""
     found: Any = value
     if hasattr(value, "item"):
         try:
@@ -35,7 +35,7 @@ def number(name: str, value: object) -> float:
 
 
 def whole_number(name: str, value: object) -> int:
-    """The whole number that an argument is, which may be one of numpy or torch; of 64 bits."""
+    """The argument as an int; it may be an integer of numpy or torch, of at most 64 bits."""
     try:
         whole = operator.index(value)  # type: ignore[arg-type]
     except TypeError as error:
@@ -46,7 +46,7 @@ def whole_number(name: str, value: object) -> int:
 
 
 def count(name: str, value: object, least: int) -> int:
-    """The whole number >= least that an argument is."""
+    """The argument as an int. Raises ValueError if it is below `least`."""
     whole = whole_number(name, value)
     if whole < least:
         raise ValueError(f"{name} >= {least} must hold, but got {name}={whole}")
@@ -54,7 +54,7 @@ def count(name: str, value: object, least: int) -> int:
 
 
 def described(value: Any) -> str:
-    """A value in an error message, in part of a line."""
+    """A value as part of a one-line error message: a Tensor by its shape, others by their repr."""
     if hasattr(value, "layout"):  # a Tensor, by what no array of numpy has
         return f"a {value.dtype} Tensor of shape {tuple(value.shape)} on {value.device}"
     return f"{type(value).__name__}: {' '.join(repr(value).split()):.80}"

@@ -1,4 +1,4 @@
-"""The maps between the blocks of a network. Each keeps every distance, and has an inverse."""
+"""The maps between the blocks of a network. Each preserves l2 distances and has an inverse."""
 
 import math
 from abc import abstractmethod
@@ -12,16 +12,16 @@ Shape = tuple[int, int, int]
 
 
 class Isometry(nn.Module):
-    """A map (B, C, H, W) -> (B, C', H', W') that keeps the l2 distance of any two maps."""
+    """A map (B, C, H, W) -> (B, C', H', W') that preserves the l2 distance of any two inputs."""
 
     @abstractmethod
     def inverse(self, z: Tensor) -> Tensor:
-        """The map of which z is the image."""
+        """The input that this module maps to z."""
 
     @abstractmethod
     def out_shape(self, path: str, shape: Shape) -> Shape:
-        """The shape of the image of maps of a shape. Raises ValueError, with the path of this
-        module, if it takes no such maps."""
+        """The shape (C', H', W') of the output for inputs of `shape`. Raises ValueError, with
+        `path`, the path of this module, if it does not accept that shape."""
 
 
 class Squeeze(Isometry):
@@ -42,8 +42,8 @@ class Squeeze(Isometry):
 
 
 class InjectivePad(Isometry):
-    """Append n_channels of zeros, (B, C, H, W) -> (B, C + n_channels, H, W). The inverse is defined
-    on the image and drops them."""
+    """Append n_channels channels of zeros, (B, C, H, W) -> (B, C + n_channels, H, W). The inverse,
+    defined for outputs of this map, drops them."""
 
     def __init__(self, n_channels: int) -> None:
         super().__init__()
@@ -69,7 +69,7 @@ class Flatten(Isometry):
     """(B, C, H, W) -> (B, C H W, 1, 1): all pixels become channels, an isometry.
 
     Args:
-        shape: (C, H, W) of what comes in.
+        shape: (C, H, W) of the input.
     """
 
     def __init__(self, shape: tuple[int, int, int]) -> None:
@@ -92,13 +92,14 @@ class Flatten(Isometry):
 
 
 class Patches(Isometry):
-    """Cut an image (B, C, H, W) into other patches, (B, p^2 C, H / p, W / p) -> (B, q^2 C, H / q,
-    W / q): a permutation of the entries, so an isometry. All pixels of a patch are channels of one
-    position, in the order (row, column, channel of the image).
+    """Regroup an image (B, C, H, W) from patches of p x p into patches of q x q pixels,
+    (B, p^2 C, H / p, W / p) -> (B, q^2 C, H / q, W / q): a permutation of the entries, so an
+    isometry. All pixels of a patch are channels of one position, in the order (row, column, channel
+    of the image).
 
     Args:
-        old: p, the edge of the patches that come in, in pixels, >= 1.
-        new: q, the edge of those that go out, >= 1; it must divide H and W.
+        old: p, the edge of the incoming patches in pixels, >= 1.
+        new: q, the edge of the outgoing patches in pixels, >= 1; it must divide H and W.
         moved: by how many pixels the patches move right and down; what leaves the image on one side
             enters it on the other.
     """
@@ -132,7 +133,7 @@ class Patches(Isometry):
 
 
 def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
-    # In the order of memory, in which a row of a patch is in one piece.
+    # In channels_last memory order, where a row of a patch is contiguous.
     batch, height, width = len(x), x.shape[2] * old, x.shape[3] * old
     patches = x.permute(0, 2, 3, 1).unflatten(3, (old, old, -1))
     pixels = patches.transpose(2, 3).reshape(batch, height, width, -1)
@@ -151,4 +152,4 @@ def checked_shape(path: str, given: object) -> Shape:
 
 
 ISOMETRIES: tuple[type[Isometry], ...] = (Squeeze, InjectivePad, Flatten, Patches)
-"""All classes of what may stand between the blocks."""
+"""The classes of all modules that may stand between the blocks."""

@@ -1,4 +1,4 @@
-"""The rules of the maps and labels that the public functions of this package are given."""
+"""Checks of the feature maps and labels that public functions of this package are given."""
 
 import torch
 from torch import Tensor
@@ -7,7 +7,8 @@ from models.arguments import described
 
 
 def check_maps(name: str, maps: object, shape: tuple[int, ...], weight: Tensor | None) -> None:
-    """Refuse what is no Tensor (B, *shape), or not on the device of a weight of the network."""
+    """Raise unless maps are a dense, real Tensor (B, *shape) on the device of `weight`, a weight of
+    the network: TypeError for anything but a Tensor, ValueError otherwise."""
     if not isinstance(maps, Tensor):
         raise TypeError(f"{name} must be a Tensor, but got {described(maps)}")
     if maps.dim() != len(shape) + 1 or maps.shape[1:] != shape:
@@ -24,8 +25,8 @@ def check_maps(name: str, maps: object, shape: tuple[int, ...], weight: Tensor |
 def check_precision(
     name: str, maps: Tensor, weight: Tensor | None, *, autocast: bool = False
 ) -> None:
-    """Refuse maps of another dtype than a weight of the network. With `autocast`, maps of any
-    floating-point dtype are taken where it is on, which converts them."""
+    """Raise ValueError for maps of another dtype than `weight`, a weight of the network. With
+    `autocast`, maps of any floating-point dtype pass where autocast is on, which converts them."""
     if weight is None or maps.dtype == weight.dtype:
         return
     if not (autocast and maps.is_floating_point() and torch.is_autocast_enabled(maps.device.type)):
@@ -41,8 +42,8 @@ def check_not_empty(name: str, maps: Tensor) -> None:
 
 
 def checked_labels(labels: object, n_images: int, n_classes: int) -> Tensor:
-    """Labels as int64 (B,), on their device. Refuse what is not one whole number from 0 to
-    n_classes - 1 for each image."""
+    """Labels as int64 (n_images,), on their own device. Raises TypeError for no Tensor, ValueError
+    unless they are one whole number from 0 to n_classes - 1 for each image."""
     if not isinstance(labels, Tensor):
         raise TypeError(f"labels must be of type Tensor, but got {described(labels)}")
     if labels.is_floating_point() or labels.is_complex() or labels.dtype == torch.bool:

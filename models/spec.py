@@ -1,7 +1,7 @@
 """The settings of a network, each once: its name, type, default, rule and meaning. Needs no torch.
 
 The rule of one setting stands at its field; rules across settings are checked whenever a
-description is made, in whichever way.
+NetworkSettings or NetworkSpec is constructed.
 """
 
 import math
@@ -25,13 +25,13 @@ from models.arguments import check_kind, described, number, whole_number
 
 @dataclass(frozen=True)
 class KindOfBlock:
-    """What the settings must know of a kind of block.
+    """What the checks of settings need to know of a kind of block x + g(x).
 
     Attributes:
-        power: if its layers meet their targets, Lip(g) is coeff to this power.
-        patches: whether it can act on patches.
+        power: the target of Lip(g), met if all layers meet theirs, is coeff to this power.
+        patches: whether it can act on patches (the setting patch).
         batch_norm: whether it can stand in a network with norm="batch".
-        divides: whether bottleneck must divide its channels.
+        divides: whether the setting bottleneck must divide its channels.
     """
 
     power: int = 1
@@ -47,12 +47,12 @@ BLOCKS = {
 """The kinds of blocks of this package."""
 _OF_OTHERS = KindOfBlock(batch_norm=True)
 SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True}
-"""The kinds of heads, and whether the slope of each is known while it is trained, so that it can be
-trained on proven radii and fitted to labels."""
+"""Kind of head -> whether its Lipschitz constant is known during training, which training on proven
+radii and fitting to labels require."""
 SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier")
 """The settings that decide whether a network fits its images."""
 MOST_BLOCKS = 1000
-"""Blocks of all stages together, and dense blocks: beyond that a number is a slip of the pen."""
+"""The most blocks of all stages together, and the most dense blocks; a larger number is a typo."""
 _MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ _Value = TypeVar("_Value")
 
 
 class SettingError(ValueError):
-    """A setting that breaks a rule: the rule, the setting's name and its value."""
+    """A setting breaks a rule. Attributes: the rule, the setting's name and its value."""
 
     def __init__(self, rule: str, name: str, value: object) -> None:
         super().__init__(f"{rule}, but got {value}")
@@ -72,60 +72,60 @@ class SettingError(ValueError):
 
 
 def setting(default: _Value, **rule: float) -> _Value:
-    """A field whose rule has gt, ge, lt and le: above, at least, below, at most."""
+    """A dataclass field whose value must be above gt, at least ge, below lt and at most le."""
     return field(default=default, metadata=rule)
 
 
 def is_import_path(name: object) -> TypeGuard[str]:
-    """Whether a setting names code of the user's own by its import path, `package.module:Class`; no
-    name of this project's own reads like one."""
+    """Whether a setting names a class of the user's own by its import path, `package.module:Class`.
+    No name of this project's own contains a colon."""
     return isinstance(name, str) and ":" in name
 
 
 @dataclass(frozen=True)
 class NetworkSettings:
-    """What a network is, apart from the images and classes that it is for. Defaults: the paper's,
+    """The settings of a network, apart from its images and classes. The defaults are the paper's,
     for CIFAR-10.
 
     Raises:
-        TypeError: if a setting is of another type.
-        SettingError: a ValueError, if one is out of range or does not fit the others.
+        TypeError: if a setting is of the wrong type.
+        SettingError: a ValueError, if a setting is out of range or does not fit the others.
     """
 
     blocks: tuple[int, ...] = (18, 18, 19)
-    """Residual blocks in each stage, with squeezes between; with dense_blocks there may be none."""
+    """Residual blocks in each stage, with squeezes between; may be empty with dense_blocks."""
     block: str = "bottleneck"
-    """bottleneck: the paper's; potential: one that moves no two points apart; or the import path of
-    a subclass of models.Block, package.module:Class."""
+    """bottleneck: the paper's block; potential: a block that moves no two points apart; or the
+    import path of a subclass of models.Block, package.module:Class."""
     patch: int = setting(0, ge=0)
     """For potential blocks: 0 for 3 x 3 convolutions; otherwise the edge in pixels of the patches
     on which the blocks of the first stage act, each patch by itself, with the same weights. Every
-    second block acts on patches that are moved by half an edge. In each further stage patches are
-    twice as large."""
+    second block acts on patches that are moved by half an edge. Each further stage doubles the
+    edge."""
     dense_blocks: int = setting(0, ge=0, le=MOST_BLOCKS)
-    """Potential blocks behind the stages, on all pixels as channels of one."""
+    """Potential blocks after the stages, on maps of one pixel with all features as channels."""
     head: _Head = "batch_norm"
-    """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: a
-    linear one on all features, whose slope is known while it is trained."""
+    """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: one
+    linear layer on all features, whose Lipschitz constant is known during training."""
     bottleneck: int = setting(4, ge=1, le=1000)
-    """The channels of a block divided by its inner channels."""
+    """The ratio of a block's channels to its inner channels."""
     dense_bottleneck: int = setting(0, ge=0, le=1000)
-    """The same for dense blocks; 0 takes bottleneck."""
+    """The same ratio for dense blocks; 0 stands for the value of bottleneck."""
     channel_multiplier: int = setting(4, ge=1, le=1000)
-    """Zeros are appended to the input up to this many times its channels."""
+    """Channels of zeros are appended to the input until it has this many times its channels."""
     norm: Literal["spectral", "batch", "none"] = "spectral"
     """spectral: the invertible network; or the paper's baselines, batch (BatchNorm before every
     activation) and none (the plain ResNet)."""
     activation: Literal["relu", "elu", "softplus"] = "relu"
     """Each has the Lipschitz constant 1."""
     coeff: float = setting(0.9, gt=0, lt=2)
-    """Target c of every layer's spectral norm, l2 to l2, and for potential blocks of Lip(g). Below
-    1 blocks contract; above, `certify` may still prove that bottleneck blocks are invertible."""
+    """Target c of every layer's spectral norm, l2 to l2; in potential blocks, target of Lip(g).
+    Below 1 blocks contract; above, `certify` may still prove that bottlenecks are invertible."""
     budget: Literal["even", "last"] = "even"
-    """Which layers of a bottleneck block a small c makes small. even: every layer has the target c,
-    as in the paper; last: the last layer alone. The product of the targets is c**3 in both."""
+    """How a bottleneck block distributes its target c**3 over its layers. even: every layer has the
+    target c, as in the paper; last: a small c makes the target of the last layer alone small."""
     n_power_iterations: int = setting(1, ge=1, le=1000)
-    """Steps of power iteration for every layer in each optimizer step."""
+    """Steps of power iteration for every layer per optimizer step."""
     dropout: float = setting(0.1, ge=0, lt=1)
     """Probability that an entry is zeroed, in each block."""
 
@@ -154,17 +154,17 @@ class NetworkSettings:
 
     @property
     def kernel_size(self) -> int:
-        """Of the convolutions of potential blocks."""
+        """The kernel size of the convolutions of potential blocks."""
         return 3 if self.patch == 0 else 1
 
     def inner_channels(self, channels: int, *, dense: bool = False) -> int:
-        """Channels in a block of a stage, or in a dense one, of so many channels."""
+        """The inner channels of a block, or of a dense block, that has so many channels."""
         return max(1, channels // ((self.dense_bottleneck if dense else 0) or self.bottleneck))
 
     @property
     def target(self) -> float:
-        """The Lipschitz constant of g in each block, if its layers meet their targets: coeff in a
-        potential block, its third power for the three layers of a bottleneck. Without spectral
+        """The target of Lip(g) in each block, which it meets if its layers meet theirs: coeff, or
+        coeff**3 for the three layers of bottlenecks without dense_blocks. Without spectral
         normalization there is no target; 1 then stands for "any rung is smaller"."""
         if self.norm != "spectral":
             return 1.0
@@ -173,7 +173,7 @@ class NetworkSettings:
 
 @dataclass(frozen=True, kw_only=True)
 class NetworkSpec(NetworkSettings):
-    """All that decides a network, apart from its weights.
+    """Everything that determines a network, apart from its weights.
 
     Raises:
         TypeError, SettingError: as NetworkSettings; also if the images do not fit the stages.
@@ -183,10 +183,10 @@ class NetworkSpec(NetworkSettings):
     """(C, H, W) of an image."""
     n_classes: int = field(metadata={"ge": 1})
     classifier_eps: float = setting(1e-10, gt=0, lt=1)
-    """Added to a variance by the classifier's BatchNorm. Channels that only the blocks fill have
-    standard deviations as small as the blocks' bound: with torch's default of 1e-5 those below
-    0.003 would be lost to the classifier. Below a standard deviation of 1e-5 the rounding of
-    float32 maps near 1 would be blown up."""
+    """Added to a variance by the classifier's BatchNorm. The appended channels, which the blocks
+    alone fill, have standard deviations as small as the blocks' bounds: with torch's default eps of
+    1e-5 the classifier would lose those below 0.003. A smaller eps than 1e-10 would blow up the
+    rounding of float32 maps near 1, which has a standard deviation below 1e-5."""
 
     def __post_init__(self) -> None:
         super().__post_init__()
@@ -230,9 +230,9 @@ class NetworkSpec(NetworkSettings):
 
 
 def _check_fields(spec: NetworkSettings) -> None:
-    """Check the type and the rule of each field. Numbers of numpy and torch become Python's own:
-    `certify` accepts no others."""
-    # mypy takes the __hash__ of a description for that of its class.
+    """Check the type and the rule of each field. Numbers of numpy and torch are replaced by
+    Python's own, since `certify` accepts no others."""
+    # mypy mistakes the __hash__ of a dataclass's instances for that of the class.
     hints = _hints(type(spec))  # type: ignore[arg-type]
     for one in fields(spec):
         name, value = one.name, getattr(spec, one.name)
@@ -243,7 +243,7 @@ def _check_fields(spec: NetworkSettings) -> None:
 
 @cache
 def _hints(kind: type) -> dict[str, Any]:
-    """The types of the fields of a description. A study makes one for each sample."""
+    """Field name -> type. Cached, since a study constructs a description for each sample."""
     return get_type_hints(kind)
 
 
@@ -260,8 +260,8 @@ def _check_range(name: str, value: Any, rule: Mapping[str, float]) -> None:
 
 
 def _checked(name: str, value: object, hint: Any) -> object:
-    """A value as Python's own type. Raises TypeError if it is of another type, and SettingError if
-    it is not among the allowed ones."""
+    """The value as Python's own type. Raises TypeError if it is not of the type `hint`,
+    SettingError if it is none of the values that a Literal allows."""
     if hint is int:
         return whole_number(name, value)
     if hint is float:

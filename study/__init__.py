@@ -1,33 +1,34 @@
-"""Studies of invertible residual networks. Its parts; tests/test_architecture.py says what each may
-import:
+"""Studies of invertible residual networks.
+
+The parts of this package; tests/test_architecture.py says which of them each may import:
 
     launch, report, verify, delete    the commands; no command imports another
     console        the commands as one script
     api/           what `import study` offers; the commands use it
     cli            what the commands share
     errors         errors that a user can cause
-    metrics/       what a trial gives: metrics, reports, goals, files
-    config/        what is asked of a study
+    metrics/       what a trial reports: metrics, reports, goals, files
+    config/        the settings of a study
     pareto/        the mathematics of losses
     trial/         one training, with torch
-    search/        what to train next, and who stops
+    search/        what to train next, and which trials to stop
     tracking/      what MLflow keeps
-    verification/  a stored network proven and measured again
+    verification/  a stored network, proven and measured again
     execution/     a running study on Ray
     results/       what came out of a study
     head/          MLflow and PostgreSQL on the head of a cluster
 
 `models/`, beside this package, has the networks; it imports only torch, safetensors and numpy.
-Many repositories have a folder of that name, so once this package is imported, `import models`
-finds the one beside it, whatever the working directory and Python's path have.
+Many repositories have a folder `models/`, so once this package is imported, `import models` finds
+the one beside it, whatever is in the working directory or on Python's path.
 
 Data flows one way: a study file -> StudyConfig -> searcher -> Suggestion -> TrialConfig, in a
 worker -> training -> EpochReport -> Ray -> the scheduler decides, and the recorder writes to MLflow
 -> records -> results. A second way leads through the checkpoints, which hold all reports of their
 trials: see execution.worker.
 
-Importing this package imports none of its parts: names are looked up on first use. It turns the
-telemetry of MLflow and Ray off, unless the environment has it on.
+Importing this package imports none of its parts: names are looked up on first use. The import turns
+the telemetry of MLflow and Ray off, unless environment variables turn it on.
 """
 
 import os
@@ -66,13 +67,13 @@ class _ModelsBesideThis(MetaPathFinder):
     ) -> ModuleSpec | None:
         if name != "models":
             return None
-        # On a node to which Ray shipped the packages, each is in a folder of its own, beside those
-        # of the others.
+        # On a node to which Ray shipped the packages, each package is in a folder of its own, and
+        # these folders have the same parent.
         shipped = [entry for entry in sys.path if Path(entry).parent == _HOME.parent]
         return PathFinder.find_spec(name, [str(_HOME), *shipped])
 
 
-# The copy of `models` that MLflow imports with a stored network is no other package.
+# A copy of this `models`, which MLflow imports with a stored network, is accepted.
 if "models" in sys.modules and not hasattr(sys.modules["models"], "IResNet"):
     raise ImportError(
         f"models must be the package in {_HOME}, but {sys.modules['models']!r} is imported "

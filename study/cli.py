@@ -31,10 +31,10 @@ def one_line_errors(**names: str) -> Iterator[None]:
     error is a bug, and keeps its traceback.
 
     Args:
-        names: an error's key -> its name on the command line, if it is not the option of that name.
+        names: an error's key -> its name on the command line, if the option is not named after it.
     """
     before = signal.getsignal(signal.SIGINT)
-    # Not where a shell has it ignored, for a command in the background.
+    # A shell lets a command in the background ignore Ctrl-C; that stays so.
     if before is signal.default_int_handler:
         signal.signal(signal.SIGINT, _interrupt)
     try:
@@ -53,8 +53,8 @@ def one_line_errors(**names: str) -> Iterator[None]:
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:
-    """Raise KeyboardInterrupt, once: code of the user's own may catch it and go on, so the next
-    Ctrl-C ends the process."""
+    """Raise KeyboardInterrupt, but only once: the user's own code may catch it and go on, so a
+    second Ctrl-C ends the process."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     raise KeyboardInterrupt
 
@@ -70,7 +70,7 @@ def refuse(rule: str) -> NoReturn:
 
 
 def _on_command_line(key: str | None, names: Mapping[str, str]) -> str | None:
-    """The name of an error's key on the command line; keys of the study file keep theirs."""
+    """The name of an error's key on the command line; a key of the study file stays as it is."""
     if key is None or "." in key:
         return key
     return names.get(key, f"--{key.replace('_', '-')}")

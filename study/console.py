@@ -1,4 +1,4 @@
-"""`iresnet-study launch|report|verify|delete`: the commands, without modules of the working folder.
+"""`iresnet-study launch|report|verify|delete`: the commands as one script.
 
 `python -m` looks for modules in the working directory first, so a file `typer.py` there would run.
 The script that pip installs does not look there.

@@ -38,8 +38,8 @@ def main(
     typer.echo(f"deleted: {study}")
     held = deletion.held
     if held.database is None:
-        # Without a list of models, `mlflow gc` empties the trash of all models, and so of all runs.
-        # It deletes all runs of a listed experiment.
+        # `mlflow gc` deletes all runs of a listed experiment. Without a list of models, it empties
+        # the trash of all models, and so of all runs.
         ids = (
             f" --experiment-ids {held.experiment_id} --run-ids {held.run_id} --logged-model-ids "
             f"{','.join(held.model_ids)} --backend-store-uri ITS_DATABASE --tracking-uri "

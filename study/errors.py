@@ -9,7 +9,7 @@ from contextlib import contextmanager
 _LONGEST = 80
 _LONGEST_TEXT = 400
 _LONGEST_REASON = 500
-# Part of a library's text, however deeply it wraps the system's error -> the same in plain words.
+# Part of an error's text, which libraries may have wrapped -> what it means, in plain words.
 _REASONS = {
     os.strerror(errno.ENOSPC): "the disk is full; free space on it",
     # These two are texts of SQLite.
@@ -76,7 +76,7 @@ def some(names: Sequence[str], most: int = 5) -> str:
 
 
 def count_of(n: int, noun: str) -> str:
-    """ "1 trial", "2 trials"."""
+    """A number and its noun, such as "1 trial" or "2 trials"."""
     return f"{n} {noun}" if n == 1 else f"{n} {noun}s"
 
 
@@ -87,7 +87,7 @@ class _OneLineError(Exception):
         rule: what must hold; without a value, also what was found.
         key: argument in Python (`tracking_uri`) or key of the study file (`search.n_trials`) that
             the error is about; None for neither.
-        value: what was given; `...` if the rule says so already.
+        value: what was given; `...` if the rule says it already.
         source: the file that contains the key, if any.
     """
 
@@ -101,7 +101,7 @@ class _OneLineError(Exception):
         return self.line(self.key)
 
     def line(self, name: str | None) -> str:
-        """The line to report, with another name for the key."""
+        """The line to report, with `name` in place of the key."""
         got = "" if self.value is ... else f", but got {quoted(self.value)}"
         return escaped(": ".join(filter(None, (self.source, name, f"{self.rule}{got}"))))
 
@@ -111,7 +111,7 @@ class UserError(_OneLineError, ValueError):
 
 
 class ConfigError(UserError):
-    """A study file, or an option in its place."""
+    """A study file, or an option that replaces one of its settings, is not valid."""
 
 
 def require(holds: bool, rule: str, key: str | None = None, value: object = ...) -> None:
@@ -133,7 +133,7 @@ class GpuMemoryError(UserError):
 
 
 class OwnCodeError(UserError):
-    """Code of the user's own raised an error, or gave what it must not."""
+    """The user's own code raised an error, or returned something that is not allowed."""
 
 
 class TrackingError(UserError):
@@ -141,7 +141,7 @@ class TrackingError(UserError):
 
 
 class LocationError(TrackingError):
-    """MLflow says that files of a run are where none are read or written."""
+    """MLflow places files of a run or model where none may be read or written."""
 
 
 class OutageError(TrackingError):
@@ -153,7 +153,7 @@ class StorageError(UserError):
 
 
 class LaunchError(UserError):
-    """What is asked of a launch cannot be done."""
+    """A study cannot be launched, resumed or deleted as asked."""
 
 
 class NameTakenError(LaunchError):
@@ -175,7 +175,7 @@ class FailedError(_OneLineError):
 
 @contextmanager
 def renamed(names: Mapping[str, str]) -> Iterator[None]:
-    """Rename the keys of errors that pass: key -> name."""
+    """Rename the keys of errors raised within the context; `names` maps a key to its new name."""
     try:
         yield
     except (UserError, FailedError) as error:

@@ -100,7 +100,7 @@ def main(
 
 
 def _driver(place: _Options, on_stderr: bool = False) -> "Driver":
-    """The driver of the study, whose messages are printed."""
+    """The driver of the study, which prints its messages."""
     from study.api.study import Driver
 
     driver = Driver.of(**place)

@@ -108,7 +108,7 @@ def main(
 
 
 def _refuse_any(rule: str, *given: object) -> None:
-    """Refuse options that do not go together with another, if one of them was given."""
+    """End the command with this rule if one of the options that it excludes was given."""
     if any(given):
         cli.refuse(rule)
 
@@ -126,7 +126,7 @@ def _opened(
 
 
 def _written(shown: "Shown", html: Path | None, study: "Study", optuna: str | None) -> list[str]:
-    """Write the page and the study of Optuna that were asked for; returns where they are."""
+    """Write the page and the Optuna study, if they were asked for; returns where each is."""
     written = []
     # `Path.is_dir` raises OSError for a name that is too long.
     if html is not None and not os.path.isdir(html.parent):
@@ -152,8 +152,8 @@ def _print(
 
 
 def _until_ctrl_c(url: str) -> None:
-    """Let the page be served."""
-    # Otherwise the garbage collector goes through everything that was imported at each reading.
+    """Wait for Ctrl-C, while a thread serves the page at this address."""
+    # Otherwise the garbage collector scans all imported objects each time the study is read.
     gc.freeze()
     typer.echo(f"{url} has the page, until Ctrl-C")
     with suppress(KeyboardInterrupt):

@@ -37,13 +37,12 @@ from models.norms.bottleneck_bounds import bottleneck_bounds
 from models.norms.layer_bounds import LayerBound
 from models.spec import NetworkSpec
 
-# The least target of the first two layers with budget="last": near 1, so that a small coeff makes
-# only the last layer small.
+# Least target of the first two layers with budget="last": a small coeff shrinks the last one only.
 _FIRST_TARGET = 0.97
 
 
 def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, float, float]:
-    """The targets of a block's three layers, from settings of `NetworkSpec`."""
+    """The targets of the three layers' spectral norms, from settings of `NetworkSpec`."""
     kept = 1 - dropout
     if budget == "even":
         return coeff, coeff, coeff * kept
@@ -53,13 +52,13 @@ def layer_targets(coeff: float, budget: str, dropout: float) -> tuple[float, flo
 
 @dataclass(frozen=True)
 class BottleneckReading(BlockReading):
-    """The linear maps of a g that is a sequence of layers.
+    """The numbers of a block whose g is a sequence of linear maps and activations.
 
     Attributes:
-        activated: the indices i, in order: an activation of slope in [0, 1] stands ahead of
+        activated: the indices i, in order, of activations with slopes in [0, 1] that stand ahead of
             layers[i], or behind them all.
-        train_factor: how much larger Lip(g) can be in training mode; infinite where g is no
-            function of one sample there.
+        train_factor: the factor by which Lip(g) can be larger in training mode; infinite with a
+            BatchNorm, with which g is then no function of one sample.
     """
 
     activated: tuple[int, ...]
@@ -74,9 +73,9 @@ class BottleneckReading(BlockReading):
         search: bool,
         search_room: float,
     ) -> list[BlockBound]:
-        """Lip(g) is bounded by the product of its layers' bounds and by what their interplay
-        allows; x + g(x) and its inverse by a proof of their own and by what follows from Lip(g). In
-        each case the smaller bound counts."""
+        """Bound Lip(g) by the product of its layers' bounds and by `bottleneck_bounds`; bound the
+        block and its inverse by `bottleneck_bounds` and by what follows from Lip(g). The smaller
+        bound counts."""
         interplay = bottleneck_bounds(
             {reading.name: (reading.layers, reading.activated) for reading in readings}, search
         )
@@ -109,14 +108,13 @@ class ResidualBlock(InvertibleBlock):
     convolution; kept entries are scaled by 1 / (1 - dropout), so the target of that convolution is
     smaller by 1 - dropout, and the product of the targets is coeff**3 in training with any mask.
 
-    With budget="last" a small coeff shrinks the step size of a block (paper, equation 1), and not
-    the features that it computes.
+    With budget="last" a small coeff shrinks the step size (paper, equation 1), not the features.
 
     Args:
         spec: the settings of its network.
         channels: of the input and the output.
         size: (H, W) of the map.
-        is_first: whether it is the first block of a network, which has no activation ahead.
+        is_first: whether it is the first block of a network, which has no activation ahead of W1.
     """
 
     def __init__(
@@ -241,9 +239,9 @@ class ResidualBlock(InvertibleBlock):
     def scale_block(
         self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
     ) -> None:
-        """The bound is proportional to the last convolution, which alone is scaled. With biases
-        kept, the block is then x + s g(x) + b: a step of an ODE solver with a smaller step size
-        (paper, equation 1). That keeps most of the accuracy that scaling every layer loses."""
+        """Scale the last convolution alone, to which the bound is proportional. Since biases stay,
+        the block becomes x + s g(x) + b: a step of an ODE solver with a smaller step size (paper,
+        equation 1). That keeps most of the accuracy that scaling every layer would lose."""
         self._scale(layers[-1], factor, n_round)
 
     def _scale(self, layer: LayerBound, factor: float, n_round: int) -> None:

@@ -1,5 +1,5 @@
-"""What every kind of residual block x + g(x) answers: its forward pass, its inverse by fixed-point
-iteration (Behrmann et al., section 3), what is proven of it, its rounding, and how it is scaled."""
+"""The interface of every kind of residual block x + g(x): its forward pass, inverse by fixed-point
+iteration (Behrmann et al., section 3), proven bounds and rounding, and how it is scaled."""
 
 import math
 from abc import abstractmethod
@@ -19,13 +19,12 @@ from models.norms.rounding import Running, after_block
 from models.spec import NetworkSpec
 
 Layers = Sequence[Callable[[Tensor], Tensor]]
-"""A g as functions, in order; each takes and gives (B, C, H, W)."""
+"""g as a sequence of functions, applied in order to maps (B, C, H, W)."""
 
 
 @dataclass(frozen=True)
 class BlockBound:
-    """Proven upper bounds of one residual block x + g(x), in eval mode unless stated otherwise, l2
-    to l2.
+    """Proven upper bounds of one residual block x + g(x), l2 to l2, in eval mode unless stated.
 
     Attributes:
         name: the module's path in model.named_modules().
@@ -34,12 +33,12 @@ class BlockBound:
         train_upper_bound: of Lip(g) in training mode, for every dropout mask; infinite with a
             BatchNorm, whose output there is no function of one sample.
         map_lipschitz_upper_bound: of the Lipschitz constant of the block, at most 1 + upper_bound.
-        inverse_lipschitz_upper_bound: of the inverse's, at most 1 / (1 - upper_bound) if g
-            contracts; infinite without proof. If it is finite the block is invertible, whether g
-            contracts or not: |dx| <= c |d(x + g(x))| makes it one-to-one with a closed range, which
-            is open too (invariance of domain), and so is the whole space.
-        proven_by: the import path of a block by another author, whose proof this is; None for a
-            proof of this package.
+        inverse_lipschitz_upper_bound: of the Lipschitz constant of the inverse, at most
+            1 / (1 - upper_bound) if g contracts; infinite without proof. If it is finite, say c,
+            the block is invertible, whether g contracts or not: |dx| <= c |d(x + g(x))| makes it
+            one-to-one with a closed range, which is also open (invariance of domain), so it is the
+            whole space.
+        proven_by: import path of the block's class if its author proves these bounds, else None.
     """
 
     name: str
@@ -52,14 +51,13 @@ class BlockBound:
 
     @property
     def expands(self) -> bool:
-        """Whether the block is proven to be invertible, and g not proven to contract."""
+        """Whether the block is proven to be invertible while g is not proven to contract."""
         return self.upper_bound >= 1 and self.inverse_lipschitz_upper_bound < math.inf
 
 
 @dataclass(frozen=True)
 class BlockReading:
-    """The numbers of a block in eval mode from which its bounds are proven. Each kind of block has
-    a subclass.
+    """The numbers from which a block's bounds in eval mode are proven. A subclass for each kind.
 
     Attributes:
         name: the module's path in model.named_modules(remove_duplicate=False).
@@ -78,8 +76,8 @@ class BlockReading:
         search: bool,
         search_room: float,
     ) -> list[BlockBound]:
-        """What is proven of blocks of this kind, in order. A kind whose blocks can share a batch
-        overrides this, others `bound`.
+        """The proven bounds of blocks of this kind, in order. A kind whose blocks can share a batch
+        overrides this method, any other kind `bound`.
 
         Args:
             norms: the bounds of all layers, by name.
@@ -89,7 +87,7 @@ class BlockReading:
         return [reading.bound(norms) for reading in readings]
 
     def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
-        """What is proven of this block alone, without a search."""
+        """The proven bounds of this block alone, without a search."""
         raise NotImplementedError(f"{type(self).__name__} must define bound or bounds")
 
 
@@ -110,22 +108,22 @@ class InvertibleBlock(nn.Module):
     def built(
         cls, spec: NetworkSpec, channels: int, size: tuple[int, int], *, is_first: bool
     ) -> "InvertibleBlock":
-        """A block of a stage of a network, for maps of so many channels and of this size."""
+        """A new block for a stage of a network with so many channels and maps of this size."""
 
     @abstractmethod
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
-        """x + g(x) for x (B, C, H, W); `weights` are the layers' effective ones, if at hand."""
+        """x + g(x) for x (B, C, H, W). `weights`: layer -> effective weight, if at hand."""
 
     def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
-        """The same for x in channels_last, and in that layout."""
+        """`forward` for an x in channels_last; the result is in channels_last too."""
         image: Tensor = self(x, weights)
         return image
 
     @property
     @abstractmethod
     def target_lipschitz(self) -> float:
-        """The Lipschitz constant of the block at most, if each layer meets its target: an estimate,
-        and no bound. Infinite if not every layer has one."""
+        """The largest Lipschitz constant of the block if each layer meets its target: an estimate,
+        not a bound. Infinite if a layer has no target."""
 
     @abstractmethod
     def deployed(self) -> nn.Sequential:
@@ -133,24 +131,24 @@ class InvertibleBlock(nn.Module):
 
     @abstractmethod
     def layers(self) -> Layers:
-        """g with the effective weights of now. Not `deployed`, whose modules take a tenth of the
-        inverse's time to make."""
+        """g as functions, with its current effective weights. Faster to make than the modules of
+        `deployed`, which take a tenth of the inverse's time."""
 
     @abstractmethod
     def read(self, path: str) -> BlockReading:
-        """The numbers from which this block is bounded. Raises ValueError, with its path, the rule
-        and what was found, if no bound is known for something in it."""
+        """The numbers from which this block's bounds are proven. Raises ValueError, with the path,
+        the rule and what was found, if no bound is known for a part of it."""
 
     def after(self, before: Running, lipschitz: float) -> Running:
-        """The forward pass with its rounding, for a block of this Lipschitz constant at most."""
+        """The state of a forward pass after this block, whose Lipschitz bound is `lipschitz`."""
         return after_block(self.deployed(), before, lipschitz)
 
     def exact_g(self) -> nn.Sequential | None:
-        """g in plain modules whose rounding is known; None if it is not."""
+        """g in plain modules if a bound of their rounding is known, else None."""
         return self.deployed()
 
     def why_not_scalable(self) -> str | None:
-        """What this block lacks for its bound to be lowered; None if it lacks nothing."""
+        """If `project` cannot scale this block: what it needs, and what it got. Else None."""
         return None
 
     @abstractmethod
@@ -158,8 +156,8 @@ class InvertibleBlock(nn.Module):
         """Scale, in place, each layer whose bound is above coeff.
 
         Args:
-            layers: what is proven of its layers as they are.
-            n_round: how often this was tried before: rounding can leave a bound a little above.
+            layers: the proven bounds of its layers as they are.
+            n_round: the number of earlier attempts: rounding can leave a bound slightly too large.
 
         Returns:
             Whether a layer was scaled.
@@ -169,13 +167,12 @@ class InvertibleBlock(nn.Module):
     def scale_block(
         self, bound: BlockBound, layers: Sequence[LayerBound], factor: float, n_round: int
     ) -> None:
-        """Scale, in place, what lowers the bound of Lip(g) by a factor in (0, 1) with the least
-        change of what the block computes. Raises BlockError if a block of another author does not
-        scale as it should.
+        """Lower the bound of Lip(g), in place, by a factor in (0, 1), with the least change of what
+        the block computes. Raises BlockError if a block of another author does not scale properly.
 
         Args:
-            bound: what is proven of this block as it is.
-            layers, n_round: as of scale_layers.
+            bound: the proven bounds of this block as it is.
+            layers, n_round: as in scale_layers.
         """
 
     def switch_off(self) -> None:
@@ -188,7 +185,7 @@ class InvertibleBlock(nn.Module):
         return [module for module in self.modules() if isinstance(module, SpectralNormConv2d)]
 
     def make_plain(self) -> None:
-        """Put plain convolutions with the effective weights of now in place of normalized ones."""
+        """Replace each normalized convolution by a plain one with its current effective weight."""
         for parent in list(self.modules()):
             for name, child in list(parent.named_children()):
                 if isinstance(child, SpectralNormConv2d):
@@ -204,7 +201,7 @@ class InvertibleBlock(nn.Module):
             settings: rtol, atol, max_steps and expanding, as in `fixed_point`.
 
         Raises:
-            RuntimeError: in training mode with dropout or BatchNorm, where g is no function of one
+            RuntimeError: in training mode with dropout or BatchNorm: g is then no function of one
                 sample.
             ValueError: if z is not of in_shape.
         """
@@ -223,19 +220,19 @@ class InvertibleBlock(nn.Module):
 
 
 def bound_in_training(upper_bound: float, train_factor: float) -> float:
-    """The bound of Lip(g) in training mode, where it can be `train_factor` times as large."""
+    """The bound of Lip(g) in training mode, where Lip(g) can be `train_factor` times as large."""
     bound = upper_bound * train_factor
     return math.inf if math.isnan(bound) else bound  # NaN bounds nothing
 
 
 def inverse_bound(upper_bound: float) -> float:
-    """The bound of the Lipschitz constant of the inverse of x + g(x) that follows from one of
-    Lip(g); infinite if g is not proven to contract."""
+    """Upper bound of the Lipschitz constant of the inverse of x + g(x), from an upper bound of
+    Lip(g); infinite unless that is below 1."""
     return UP / (1 - upper_bound) if upper_bound < 1 else math.inf
 
 
 def solve(layers: Layers, z: Tensor, **settings: Any) -> Solution:
-    """x (B, C, H, W) with x + g(x) = z; arguments as of `InvertibleBlock.inverse`."""
+    """The x (B, C, H, W) with x + g(x) = z, for g as functions; settings as in `fixed_point`."""
     # The iteration sees (B, H, W, C), in which channels_last maps are contiguous, so that it
     # neither copies nor reorders samples.
     pixels = z.permute(0, 2, 3, 1).contiguous()
@@ -266,18 +263,18 @@ def scale_convolution(module: nn.Module, upper_bound: float, factor: float, n_ro
     normalized convolution becomes at most its new bound.
 
     Args:
-        upper_bound: proven of the norm of the convolution as it is, l2 to l2.
+        upper_bound: a proven bound of the norm of the convolution before it is scaled, l2 to l2.
 
     Returns:
-        What its effective weight was multiplied by.
+        The number by which the effective weight was multiplied.
     """
     assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
     weight = module.weight
     by: float = factor * (1 - 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps))
     if isinstance(module, SpectralNormConv2d):
         weight = module.effective_weight()
-        # Rows that stay orthonormal are scaled to their target in any case. How far the norm is
-        # above it, where they are not quite orthonormal, stays as it is.
+        # With orthonormal=True the effective weight always has the norm coeff, so coeff itself is
+        # scaled. If the rows are not quite orthonormal, the ratio of the norm to coeff stays.
         module.coeff = (
             module.coeff * by if module.orthonormal else min(module.coeff, upper_bound * factor)
         )

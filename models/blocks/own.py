@@ -1,6 +1,6 @@
 """Blocks that others write, as subclasses of `models.Block`.
 
-Whatever such a block proves of itself is a proof by its author, and certificates say so.
+The bounds of such a block are proven by its author, not by this package; certificates say so.
 """
 
 import copy
@@ -42,20 +42,20 @@ class BlockError(ValueError):
 
 @dataclass(frozen=True)
 class Bounds:
-    """What a block proves of itself as it is now, in eval mode, l2 to l2, in real arithmetic. A
-    default says that nothing is known.
+    """What the author of a block proves of it as it is now, in eval mode, l2 to l2, in real
+    arithmetic. The defaults say that nothing is known.
 
-    From lipschitz follow alpha >= 1 - lipschitz and beta <= 1 + lipschitz, so that an alpha or a
-    beta need only be given if it says more. `certify` takes the tighter of the two.
+    lipschitz implies alpha >= 1 - lipschitz and beta <= 1 + lipschitz, so alpha and beta need only
+    be given where they say more. `certify` takes the tighter of the two.
 
     Attributes:
         lipschitz: >= 0, upper bound of Lip(g).
         alpha, beta: alpha |x - y| <= |(x + g(x)) - (y + g(y))| <= beta |x - y| for all x, y; alpha
-            >= 0 and finite. A positive alpha proves that the block is invertible, even where g is
-            no contraction.
-        rounding: >= 0. The forward pass is off by at most rounding * u * (|x| + 1), l2, for x of a
-            precision with the unit of rounding u. Without it no radius is certified: another image
-            may be rounded otherwise.
+            >= 0 and finite. A positive alpha proves the block invertible, even where g is no
+            contraction.
+        rounding: >= 0. The forward pass is off by at most rounding * u * (|x| + 1), l2, with u the
+            unit of rounding of x. Without it no radius is certified: other images may round
+            otherwise.
     """
 
     lipschitz: float = math.inf
@@ -82,12 +82,12 @@ class Bounds:
 
 @dataclass(frozen=True)
 class OwnReading(BlockReading):
-    """What a block of another author proves of itself."""
+    """The bounds that another author proves of a block."""
 
     proven: Bounds
 
     def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
-        """What follows from the author's bounds."""
+        """The bounds that follow from the author's."""
         proven = self.proven
         upper_bound = raised_product([proven.lipschitz])
         of_inverse = UP / proven.alpha if proven.alpha > 0 else math.inf
@@ -138,13 +138,13 @@ class Block(InvertibleBlock):
         return None
 
     def bounds(self) -> Bounds:
-        """What is proven of this block as it is now."""
+        """The bounds that the author proves of this block as it is now; unknown by default."""
         return Bounds()
 
     def scale(self, factor: float) -> None:
-        """Make g, in place, `factor` times what it is, for 0 <= factor < 1. The lipschitz of
-        `bounds` must then be at most `factor` times what it was, up to rounding. Without it a
-        network has no ladder."""
+        """Multiply g, in place, by `factor`, 0 <= factor < 1. The lipschitz of `bounds` must then
+        be at most `factor` times what it was, up to rounding. Networks of blocks without this
+        method cannot be projected to smaller bounds."""
         raise NotImplementedError
 
     @property
@@ -184,7 +184,7 @@ class Block(InvertibleBlock):
         return None
 
     def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
-        """Its layers are not known: it stays as it is."""
+        """False: its layers are not known, so none is scaled."""
         return False
 
     def scale_block(
@@ -203,7 +203,7 @@ class Block(InvertibleBlock):
         self.scale(0.0)
 
     def make_plain(self) -> None:
-        """It stays as its author made it."""
+        """Does nothing: the block stays as its author made it."""
 
     @torch.no_grad()
     def inverse(self, z: Tensor, **settings: Any) -> Solution:
@@ -211,7 +211,7 @@ class Block(InvertibleBlock):
         if x is None:
             return super().inverse(z, **settings)
         residual, scale = scaled_norm(self(x) - z), scaled_norm(z)
-        # As near as it can be, which is what the inverse of a whole map is for.
+        # A residual as small as rounding permits is enough, whatever rtol is.
         converged = residual <= max(settings.get("rtol", 1e-6), _FEW * _unit(z)) * scale
         return Solution(
             value=nan_where_unconverged(x, converged),
@@ -223,7 +223,7 @@ class Block(InvertibleBlock):
 
 
 class _Residual(nn.Module):
-    """The g of a block: what its forward pass adds."""
+    """The branch g of a block: its output minus its input."""
 
     def __init__(self, block: Block) -> None:
         super().__init__()
@@ -243,8 +243,7 @@ def _unit(x: Tensor) -> float:
 
 
 def block_class(path: str) -> type[Block]:
-    """The subclass of Block at an import path, `package.module:Class`. Raises ValueError if there
-    is none."""
+    """The subclass of Block at an import path. Raises ValueError if there is none."""
     module, _, name = path.partition(":")
     try:
         found = getattr(import_module(module), name)
@@ -259,7 +258,7 @@ def block_class(path: str) -> type[Block]:
 
 
 def path_of_class(block: type[nn.Module]) -> str:
-    """The import path of a class. Raises ValueError if it claims to be one of this package."""
+    """The import path of a block's class. Raises ValueError if that is in this package."""
     package, _, _ = __name__.partition(".")
     if block.__module__.partition(".")[0] == package:
         raise ValueError(

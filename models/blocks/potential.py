@@ -46,13 +46,13 @@ class PotentialReading(BlockReading):
     """W, the only layer of g = -W^T k(W x + b), for a k with slopes in [0, 1].
 
     Attributes:
-        train_factor: how much larger Lip(g) can be in training mode.
+        train_factor: the factor by which Lip(g) can be larger in training mode.
     """
 
     train_factor: float
 
     def bound(self, norms: Mapping[str, LayerBound]) -> BlockBound:
-        """What |W|^2 allows: there is nothing to search for."""
+        """The bounds that follow from that of |W|: there is nothing to search for."""
         (layer,) = self.layers
         # W is applied twice: once as it is, once transposed.
         upper_bound = raised_product([norms[layer.name].upper_bound] * 2)
@@ -72,8 +72,8 @@ class PotentialBlock(InvertibleBlock):
 
     k has slopes in [0, 1], so between two points the block acts as I - W^T Q W, with a diagonal Q
     with entries in [0, 1]: a symmetric matrix with eigenvalues in [1 - |W|^2, 1], |W| the spectral
-    norm. So Lip(g) is at most |W|^2, the Lipschitz constant of the block at most
-    max(1, |W|^2 - 1), and that of its inverse at most 1 / (1 - |W|^2), where |W| < 1.
+    norm. So Lip(g) is at most |W|^2, the Lipschitz constant of the block at most max(1, |W|^2 - 1),
+    and the Lipschitz constant of its inverse at most 1 / (1 - |W|^2), where |W| < 1.
 
     Under spectral normalization coeff is the target of |W|^2. Dropout follows k.
 
@@ -163,7 +163,7 @@ class PotentialBlock(InvertibleBlock):
         return PotentialReading(path, (layer,), factor)
 
     def scale_layers(self, layers: Sequence[LayerBound], coeff: float, n_round: int) -> bool:
-        """W, for a bound of coeff on Lip(g)."""
+        """Scale W down to a bound of sqrt(coeff), so that Lip(g) is at most coeff."""
         (layer,) = layers
         if layer.upper_bound <= math.sqrt(coeff):
             return False
@@ -177,7 +177,7 @@ class PotentialBlock(InvertibleBlock):
         self._scale(layer, math.sqrt(factor), n_round)
 
     def _scale(self, layer: LayerBound, factor: float, n_round: int) -> None:
-        """W and its bias: with ReLU, g is then g times the factor's square."""
+        """Scale W and its bias: with ReLU, g is then scaled by the square of the factor."""
         by = scale_convolution(self.conv, layer.upper_bound, factor, n_round)
         if self.conv.bias is not None:
             self.conv.bias.mul_(by)

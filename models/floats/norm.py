@@ -1,4 +1,4 @@
-"""The l2 norm of samples, whose squares neither underflow nor overflow."""
+"""The l2 norm of each sample, without underflow or overflow of the squares."""
 
 import torch
 from torch import Tensor

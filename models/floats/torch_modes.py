@@ -1,8 +1,8 @@
-"""The arithmetic that proofs assume, and that torch can be told to leave.
+"""Checks that torch computes as proofs assume.
 
 torch has settings under which products of float32 numbers are computed with 8 or 11 bits instead of
-24, and numbers below 2^-126 are replaced by zero. No proof here counts either: where one of them is
-on, what depends on it is refused.
+24, or numbers below 2^-126 are replaced by zero. No proof here accounts for either: where such a
+setting is on, whatever depends on it is refused.
 """
 
 from operator import attrgetter
@@ -11,21 +11,21 @@ from typing import Any
 import torch
 from torch import Tensor
 
-# Entries that torch leaves to one thread.
+# The number of entries up to which torch uses one thread.
 _GRAIN = 2**15
-# By kind of device, the attributes of torch that say how float32 numbers are multiplied.
+# Kind of device -> the attributes of torch that say how float32 numbers are multiplied.
 _SETTINGS = {
     "cpu": ("backends.mkldnn.matmul.fp32_precision", "backends.mkldnn.conv.fp32_precision"),
     "cuda": ("backends.cuda.matmul.fp32_precision", "backends.cudnn.conv.fp32_precision"),
 }
-# What they are where that is done in full: on request, or by default.
+# Their values under which products are computed in full: on request, or by default.
 _IN_FULL = ("ieee", "none")
 
 
 def refuse_flushed_denormals() -> None:
     """Raise ValueError if torch flushes denormal numbers to zero, in this thread or in the threads
-    of its operations. A weight of 1e-40 would count as zero here, and need not where the network
-    runs."""
+    of its operations. A weight of 1e-40 would be zero in a proof, but might not be where the
+    network runs."""
     denormal = torch.full((torch.get_num_threads() * _GRAIN,), 1e-40)
     if not bool((denormal * 1.0).all()):
         raise ValueError(
@@ -35,8 +35,8 @@ def refuse_flushed_denormals() -> None:
 
 
 def reduced_products(x: Tensor) -> str | None:
-    """How torch may compute products of maps like x in less than their precision, under autocast,
-    or in TF32 or bfloat16 in place of float32: a sentence; None if it does not."""
+    """Why torch may compute products of maps like x in less than their precision (autocast, TF32,
+    bfloat16 or NNPACK), as a sentence with a remedy; None if it computes them in full."""
     kind = x.device.type
     if torch.is_autocast_enabled(kind):
         return f"torch.autocast({kind!r}) is on: leave it"
@@ -54,9 +54,8 @@ def reduced_products(x: Tensor) -> str | None:
 
 
 def _uses_nnpack() -> bool:
-    """Whether torch may convolve float32 maps on a CPU by NNPACK, whose fast transforms do not sum
-    products."""
-    # torch's stubs do not know all that these have; only the latter says whether NNPACK is on.
+    """Whether torch may convolve float32 maps on a CPU by NNPACK, not by plain sums of products."""
+    # torch's stubs lack these attributes; only torch._C says whether NNPACK is on.
     onednn: Any = torch.backends.mkldnn
     private: Any = torch._C
     return (
@@ -67,8 +66,7 @@ def _uses_nnpack() -> bool:
 
 
 def refuse_reduced_products(x: Tensor) -> None:
-    """Raise ValueError if torch may compute products of maps like x in less than their
-    precision."""
+    """Raise ValueError if `reduced_products` finds a reason for maps like x."""
     reduced = reduced_products(x)
     if reduced is not None:
         raise ValueError(

@@ -1,4 +1,4 @@
-"""A linear head on all features, whose slope is known while it is trained."""
+"""A linear head on all features, whose Lipschitz constant is known during training."""
 
 import math
 from functools import partial
@@ -15,20 +15,20 @@ from models.isometries import Shape
 from models.norms.rounding import Running
 from models.spec import NetworkSpec
 
-# Images in a step, steps, and the largest learning rate of Adam for weights in units of their
-# initial standard deviation.
+# The number of images in a step, the number of steps, and Adam's largest learning rate for weights
+# in units of their initial standard deviation.
 _BATCH_SIZE, _N_STEPS, _LR = 1_000, 300, 0.03
 
 
 class FlatHead(LinearLast):
-    """head="lipschitz"."""
+    """The kind head="lipschitz": all features, flattened, and a linear layer."""
 
     ending = (nn.Flatten, nn.Linear)
 
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         n_features = math.prod(shape)
         linear = nn.Linear(n_features, spec.n_classes)
-        # Logits of features of unit variance that have unit variance.
+        # With this deviation, features of unit variance give logits of unit variance.
         nn.init.normal_(linear.weight, std=1 / math.sqrt(n_features))
         nn.init.zeros_(linear.bias)
         return nn.Sequential(nn.Flatten(), linear)
@@ -47,7 +47,7 @@ class FlatHead(LinearLast):
     def fit_to_labels(
         self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
     ) -> None:
-        """300 steps of Adam on batches of up to 1,000."""
+        """Fit by 300 steps of Adam on batches of up to 1,000 images."""
         head, features = last_layer(classifier), features.flatten(1)
         # Trained in units of its entries at the start.
         unit = head.weight.shape[1] ** -0.5
@@ -92,6 +92,6 @@ class FlatHead(LinearLast):
         return pair_distances(last_layer(classifier).weight)
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
-        """The weight: a step then changes logits by as much, whatever the number of features."""
+        """The weight: a step then changes the logits equally for any number of features."""
         last = last_layer(classifier)
         return {last.weight: last.weight.shape[1] ** -0.5}

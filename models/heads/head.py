@@ -1,5 +1,5 @@
-"""What every kind of head answers: the classifier that it builds on features, what is proven of it,
-its rounding, and its fit to features that stay."""
+"""The interface of every kind of head: it builds a classifier of features, proves bounds of it and
+of its rounding, and fits it to given features."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -11,38 +11,38 @@ from models.norms.rounding import Running
 from models.spec import NetworkSpec
 
 Loss = Callable[[Callable[[], Tensor], Tensor, Tensor], Tensor]
-"""The mean over images of a loss, as a function of what gives a head's `slopes` (K, K), logits
-(B, K) in float32 and labels (B,)."""
+"""A function (slopes, logits, labels) -> the mean of a loss over images. slopes is a function that
+returns a head's `slopes` (K, K); logits are (B, K) in float32, labels (B,)."""
 
 
 class Head(ABC):
-    """A kind of classifier. A classifier is an nn.Sequential from features (B, C, H, W) to logits
-    (B, K); a kind has no state."""
+    """A kind of classifier, without a state of its own. A classifier is an nn.Sequential from
+    features (B, C, H, W) to logits (B, K)."""
 
     ending: tuple[type[nn.Module], ...]
     """The classes of a classifier's last modules, by which its kind is recognized."""
 
     @property
     def fits_labels(self) -> bool:
-        """Whether it can be fitted to labels by the loss that it was trained with."""
+        """Whether a classifier of this kind can be fitted to labels by the loss of its training."""
         return type(self).fit_to_labels is not Head.fit_to_labels
 
     @abstractmethod
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
-        """A new classifier of features of a shape."""
+        """A new classifier for features of `shape` (C, H, W)."""
 
     @abstractmethod
     def difference_bounds(self, classifier: nn.Sequential, shape: Shape) -> Tensor:
-        """Proven bounds (K, K), float64, l2, of the Lipschitz constants of z_i - z_j by features of
-        a shape, for the logits z of a classifier in eval mode; zero for i = j.
+        """Proven bounds (K, K), float64, l2, of the Lipschitz constants of z_i - z_j as functions
+        of features of `shape`, for the logits z of a classifier in eval mode; zero for i = j.
 
         Raises:
-            ValueError: with the reason, if none is known or numbers are not finite.
+            ValueError: with the reason, if no bound is known or numbers are not finite.
         """
 
     @abstractmethod
     def rounding(self, classifier: nn.Sequential, features: Running) -> Tensor:
-        """Bounds (B, K), float64, of the rounding of each logit, for features in a ball."""
+        """Bounds (B, K), float64, of the rounding of each logit, for all features in a ball."""
 
     @abstractmethod
     def check_fittable(self, classifier: nn.Sequential) -> None:
@@ -52,14 +52,14 @@ class Head(ABC):
     def fit_to_logits(
         self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
     ) -> None:
-        """Fit a classifier in eval mode, in place, to logits (B, K) of batches of features (B, C,
-        H, W)."""
+        """Fit a classifier in eval mode, in place, to the logits (B, K) that it should give for
+        batches of features (B, C, H, W)."""
 
     def fit_to_labels(
         self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
     ) -> None:
-        """Fit a classifier, in place, to labels int64 (N,) of features (N, C, H, W), in an order
-        that the seed decides. Only where `fits_labels`."""
+        """Fit a classifier, in place, to labels int64 (N,) of features (N, C, H, W), in a random
+        order from the seed. Only where `fits_labels`."""
         raise NotImplementedError(f"a {type(self).__name__} is not fitted to labels")
 
     def slopes(self, classifier: nn.Sequential) -> Tensor:
@@ -70,6 +70,6 @@ class Head(ABC):
         )
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
-        """Parameter -> unit, its initial standard deviation: for parameters that an optimizer whose
-        steps have a fixed size should see in that unit."""
+        """Parameter -> its initial standard deviation, for those parameters that an optimizer with
+        steps of a fixed size should see in units of it."""
         return {}

@@ -1,4 +1,4 @@
-"""The kinds of heads, by the names that a network's `head` has for them."""
+"""The kinds of heads, by their names in the setting `head`."""
 
 from collections.abc import Iterable
 
@@ -12,8 +12,8 @@ HEADS: dict[str, Head] = {"batch_norm": PooledHead(), "lipschitz": FlatHead()}
 
 
 def head_of(classifier: nn.Module) -> Head:
-    """The kind of a classifier, which may have been changed since it was built. Raises ValueError
-    if it is of none of HEADS."""
+    """The kind of a classifier, recognized by its last modules, since it may have been changed
+    after it was built. Raises ValueError if it is none of HEADS."""
     if type(classifier) is not nn.Sequential:
         kind = type(classifier).__name__
         raise ValueError(f"the classifier must be a Sequential, but is a {kind}")

@@ -23,16 +23,16 @@ from models.norms.rounding import Running, after_layer, after_sums
 
 # Ridge of the last layer's fit, relative to the mean variance of its inputs.
 _RIDGE = 1e-4
-# Rows of the last layer whose differences to all others are held at a time.
+# The number of the last layer's rows whose differences to all rows are held at a time.
 _ROWS = 64
 
 
 class LinearLast(Head):
-    """A kind that ends with a pool and a linear layer.
+    """A kind of head that ends with a pool and a linear layer.
 
     An activation with slopes in [0, 1] acts between two points as a diagonal matrix Q with entries
-    in [0, 1]. With the factors s of the BatchNorms, z_i - z_j therefore changes by at most the l2
-    norm of the gradient where all entries of all Q are 1:
+    in [0, 1]. With the factors s of the BatchNorms and the weight w of the linear layer, z_i - z_j
+    therefore changes by at most the l2 norm of the gradient where all entries of all Q are 1:
 
         sqrt(sum_c ((w_ic - w_jc) s_c)^2 / (H W))     behind the mean over pixels,
         sqrt(sum_c ((w_ic - w_jc) s_c)^2)             behind a Flatten, with c over its outputs.
@@ -42,12 +42,13 @@ class LinearLast(Head):
     def pooled(
         self, path: str, pool: nn.Module, factors: Tensor, n_pixels: int
     ) -> tuple[Tensor, float]:
-        """(the factors of the pool's outputs, a number that divides them all), for the factors of
-        its input channels. Raises ValueError, with the path, for a pool with unknown settings."""
+        """Returns (outputs, divisor), from the factors (C,) of the pool's input channels: the
+        factors of its outputs, and a number by which all of them must still be divided. Raises
+        ValueError, with the path, for a pool with unknown settings."""
 
     @abstractmethod
     def after_pool(self, pool: nn.Module, before: Running) -> Running:
-        """The pool's outputs with its rounding."""
+        """The state of a forward pass after the pool."""
 
     @torch.no_grad()
     def difference_bounds(self, classifier: nn.Sequential, shape: Shape) -> Tensor:
@@ -104,8 +105,8 @@ class LinearLast(Head):
     def fit_to_logits(
         self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
     ) -> None:
-        """The last layer is fitted to what the logits lack, by ridge regression in float64. Weights
-        that the features do not determine stay."""
+        """Correct the last layer by what its logits lack of the given ones, with ridge regression
+        in float64. Weights that the features do not determine stay."""
         before_last, last = classifier[:-1], last_layer(classifier)
         inputs = torch.cat([before_last(batch) for batch in features]).double()
         missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()
@@ -128,8 +129,8 @@ def last_layer(classifier: nn.Sequential) -> nn.Linear:
 
 
 def _norms(difference: Tensor, factors: Tensor) -> Tensor:
-    """Upper bounds (R, K) of the l2 norms of rows (R, K, C), overwritten here, times factors (C,);
-    zero for rows of zeros alone, though the squares of small numbers are zero too."""
+    """Upper bounds (R, K) of the l2 norms of the rows of `difference` (R, K, C), overwritten here,
+    times factors (C,). Zero only for rows of zeros, even where squares underflow."""
     is_zero = ~difference.any(dim=2)
     difference *= factors
     largest = torch.linalg.vector_norm(difference, ord=torch.inf, dim=2, keepdim=True)

@@ -22,7 +22,7 @@ class GlobalAveragePool(nn.Module):
 
 
 class PooledHead(LinearLast):
-    """head="batch_norm"."""
+    """The kind head="batch_norm": BatchNorm, activation, mean over pixels and a linear layer."""
 
     ending = (GlobalAveragePool, nn.Linear)
 
@@ -77,8 +77,7 @@ def set_statistics(classifier: nn.Sequential, features: Sequence[Tensor]) -> Non
     assert batch_norm.running_var is not None
     means, variances = [], []
     for batch in features:
-        # torch's BatchNorm sums in float32, whose rounding may be as large as a channel that a
-        # small bound leaves.
+        # torch's BatchNorm sums in float32, with rounding that may be as large as a small channel.
         by_channel = batch.transpose(0, 1).flatten(1).double()
         if by_channel.shape[1] < 2:
             raise ValueError(

@@ -1,4 +1,4 @@
-"""The loss on proven radii, for a head whose slopes are known while it is trained."""
+"""The loss on proven radii, for a head whose Lipschitz constant is known during training."""
 
 import math
 from collections.abc import Callable
@@ -10,13 +10,13 @@ from torch import Tensor
 from models.heads.head import Loss
 
 TEMPERATURE = 0.1
-"""How far from the margin radii still count, l2, in pixels of [0, 1]."""
+"""The default for how far from the margin radii still count, l2, in pixels of [0, 1]."""
 
 
 def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Loss:
-    """The `margin_loss` of the signed proven radii, without rounding, for features of this
-    Lipschitz constant by pixels of [0, 1]; without a margin the cross entropy. Raises ValueError
-    unless margin and temperature are above 0."""
+    """The `margin_loss` of the signed proven radii, without rounding, for features with the
+    Lipschitz constant `lipschitz` as functions of pixels of [0, 1]; without a margin, the cross
+    entropy. Raises ValueError unless margin and temperature are above 0."""
     for name, value in (("margin", margin), ("temperature", temperature)):
         if value is not None and not value > 0:
             raise ValueError(f"{name} > 0 must hold, but got {value}")
@@ -31,9 +31,9 @@ def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Los
 
 
 def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
-    """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), for the signed radii r
-    (B, K) against each other class j, infinite for the label's own, and the temperature t: about by
-    how much the smallest radius falls short of the margin, in pixels of [0, 1]."""
+    """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), with t the temperature and
+    of_pairs (B, K) the signed radii r_j against each class j, infinite for the label's own class:
+    about by how much the smallest radius falls short of the margin, in pixels of [0, 1]."""
     short = (margin - of_pairs) / temperature
     # log(1 + ...): beside the shortfalls stands a 0.
     return temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1).mean()
@@ -41,15 +41,15 @@ def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
 
 def radii(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:
     """(B, K): how far an image can move before class j has the label's logit, l2, in pixels of
-    [0, 1], negative where it has already; infinite for the label itself. In real arithmetic, for
-    features of that Lipschitz constant and a head's `slopes`."""
+    [0, 1]; negative if class j has the larger logit already, infinite for the label itself. In real
+    arithmetic, for features with the Lipschitz constant `lipschitz` and a head's `slopes`."""
     of_label = labels.unsqueeze(1)
     margins = (logits.gather(1, of_label) - logits) / (lipschitz * slopes[labels])
     return margins.scatter(1, of_label, math.inf)
 
 
 def pair_distances(weight: Tensor) -> Tensor:
-    """(K, K): Lip(z_i - z_j) of logits by the features, for a linear head with a weight (K, D)."""
+    """(K, K): Lip(z_i - z_j) by the features f, for logits z = W f + b with `weight` W (K, D)."""
     squared = (weight.unsqueeze(1) - weight).square().sum(dim=2)
     # The root has no slope at 0, where a class meets itself.
     return squared.clamp(min=1e-20).sqrt()

@@ -10,7 +10,8 @@ _RIDGE = 1e-7
 
 
 class History:
-    """The last changes of image and residual of b samples, at first one; n_entries: int64 (b,)."""
+    """The last changes of the image fn(x) and of the residual fn(x) - x of b samples, one change at
+    first. n_entries, int64 (b,), counts the changes since the last `clear`."""
 
     def __init__(self, image_change: Tensor, residual_change: Tensor) -> None:
         n_samples, n = len(image_change), image_change[0].numel()
@@ -23,7 +24,7 @@ class History:
         self.append(image_change, residual_change)
 
     def append(self, image_change: Tensor, residual_change: Tensor) -> None:
-        """Add an entry in place of the oldest."""
+        """Add a change of each sample, in place of the oldest one."""
         norm = sample_norm(residual_change)
         scale = torch.where(norm > 0, 1 / norm, 0).unsqueeze(1)
         self._images[:, self._oldest] = image_change.flatten(1) * scale
@@ -43,9 +44,8 @@ class History:
         self.n_entries = self.n_entries[samples]
 
     def combination(self, residual: Tensor) -> Tensor:
-        """The correction of a Picard step: the past changes of fn(x), combined with the weights
-        whose combination of the past changes of the residual is nearest to `residual`. Zero without
-        a history."""
+        """What to subtract from a Picard step: the past changes of the image, weighted such that
+        the past changes of the residual are nearest to `residual`. Zero without a history."""
         gram = torch.bmm(self._residuals, self._residuals.transpose(1, 2)).double()
         gram.diagonal(dim1=1, dim2=2).add_(_RIDGE)
         right = torch.bmm(self._residuals, residual.flatten(1).unsqueeze(2)).double()

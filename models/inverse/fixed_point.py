@@ -12,10 +12,10 @@ from models.arguments import check_kind, count, described, number
 from models.floats.norm import scaled_norm
 from models.inverse.anderson import History, sample_norm
 
-# Samples whose steps shrink by a larger factor go on with Anderson acceleration.
+# Samples whose steps shrink more slowly than by this factor go on with Anderson acceleration.
 _SLOW_CONTRACTION = 0.5
-# An accelerated step is accepted if it reduces the residual at least by this factor; where steps
-# may grow, if the residual grows by no more than this.
+# An accelerated step is accepted if the residual becomes at most this many times as large: the
+# first number in general, the second where steps may grow.
 _ACCEPTED_REDUCTION = 0.99
 _ACCEPTED_GROWTH = 2.0
 # Bytes of the samples that are iterated together on a CPU. A step reads and writes five times as
@@ -41,9 +41,9 @@ class Solution:
             max_steps, loosen rtol, or certify the map: without a contraction it may never converge.
         error_bound: float64, proven bound of ||last_iterate - x|| for the exact solution x,
             rounding included, converged or not; see `IResNet.inverse`. None without a certificate.
-        image_error_bound: (B,), float64, the same for the image x of which the network computed the
-            features that were inverted, whose rounding counts too; see `IResNet.inverse`. None
-            without a certificate and the image.
+        image_error_bound: (B,), float64, the same bound with x the image whose features were
+            inverted; their rounding counts too. See `IResNet.inverse`. None without a certificate
+            and the image.
     """
 
     value: Tensor = field(repr=False)  # a printed batch of images says nothing
@@ -104,25 +104,24 @@ def fixed_point(
     Samples that converge slowly go on with Anderson acceleration (see `inverse.anderson`). An
     accelerated step that does not reduce the residual by one percent is replaced by a Picard step,
     which reduces it by the Lipschitz constant. So every contraction converges. Where steps grow the
-    map is no contraction, and Picard iteration diverges, as in the paper. If there is known to be
-    one fixed point all the same, such samples are accelerated too. That they converge is not
-    proven, but none of the 25,600 points of `tests.benchmarks.expanding` failed to.
+    map is no contraction, and Picard iteration diverges, as in the paper. With `expanding`, such
+    samples are accelerated too. That they converge is not proven, but none of the 25,600 points of
+    `tests.benchmarks.expanding` failed to.
 
     A sample leaves the batch once its own step is small enough, so the cost is the sum of the steps
     that the samples need. A sample whose step is not finite leaves unconverged.
 
     Args:
-        fn: fn(x, rows) evaluates the map at x (b, ...) for the samples `rows` (b,), int64 indices
-            into the batch of y0.
+        fn: fn(x, rows) evaluates the map at x (b, ...), for the samples `rows`, int64 (b,), of y0.
         y0: (B, n, ...) floating point, where to start.
         rtol, atol: stop when ||fn(x) - x||_2 <= atol + rtol * ||fn(x)||_2, norms per sample.
         max_steps: the most evaluations of fn, at least 1: for all samples, or int64 (B,).
-        expanding: whether fn may be no contraction, but has exactly one fixed point.
+        expanding: whether fn, though perhaps no contraction, has exactly one fixed point.
 
     Raises:
-        TypeError: if y0 is no Tensor, or one of the others no number.
-        ValueError: if y0 is not of a floating-point dtype or has no axis but that of the samples,
-            max_steps < 1, or rtol or atol is negative or NaN.
+        TypeError: if y0 is no Tensor, or rtol, atol or max_steps no number.
+        ValueError: if y0 is not of a floating-point dtype or has no axis beside that of the
+            samples, max_steps < 1, or rtol or atol is negative or NaN.
     """
     check_kind("y0", y0, Tensor)
     if y0.dim() < 2 or not y0.is_floating_point():
@@ -159,7 +158,7 @@ def _limits(max_steps: int | Tensor, y0: Tensor) -> Tensor:
 
 
 class _Iteration:
-    """The results of the samples that have left the batch, and the state of the others."""
+    """Results of the samples that have left the batch, and the state of the others."""
 
     def __init__(
         self,
@@ -185,7 +184,7 @@ class _Iteration:
     def _examine(
         self, rows: Tensor, n_steps: Tensor, image: Tensor, norm: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """(b,) bool each: which samples `rows` go on after a step, and which have converged."""
+        """Returns (going_on, converged), bool (b,): which samples go on, which have converged."""
         finite = norm.isfinite()
         converged = finite & (norm <= self.atol + self.rtol * self._norm(image))
         return finite & ~converged & (n_steps < self.limits[rows]), converged
@@ -193,7 +192,7 @@ class _Iteration:
     def _record(
         self, done: Tensor, rows: Tensor, x: Tensor, norm: Tensor, steps: Tensor, converged: Tensor
     ) -> None:
-        """Record the samples of a batch where done (b,) is true."""
+        """Store the results of those samples of a batch where done (b,) is true."""
         left = done.nonzero().squeeze(1)
         at = rows[left]
         self.x[at], self.residual_norm[at] = x[left], norm[left]
@@ -284,13 +283,13 @@ class _Iteration:
                 active = active[kept]
 
     def _is_to_shrink(self, n_active: int, n_samples: int) -> bool:
-        """Whether the samples that are done leave the batch now. To find them on CUDA means to wait
-        for the device, so there they leave once they are half of the batch."""
+        """Whether the samples that are done leave the batch now. On CUDA, where finding them means
+        waiting for the device, they leave once they are half of the batch."""
         return n_active < n_samples if self.x.device.type == "cpu" else 2 * n_active <= n_samples
 
 
 def _parts(y0: Tensor) -> Iterator[tuple[Tensor, Tensor]]:
-    """Parts of y0 (B, ...) of nearly equal size: the indices of the samples, and the samples."""
+    """Pairs (indices, samples) that divide y0 (B, ...) into parts of nearly equal size."""
     n_parts = 1
     if y0.device.type == "cpu":
         n_parts = max(1, min(len(y0), math.ceil(y0.nbytes / _PART_BYTES)))
@@ -307,13 +306,13 @@ def _norm_for(y0: Tensor) -> Callable[[Tensor], Tensor]:
 
 
 def _counts(*masks: Tensor) -> list[int]:
-    """The number of true entries of each; the host waits once."""
+    """The number of true entries of each mask; the host waits for the device only once."""
     counts: list[int] = torch.stack([mask.sum() for mask in masks]).tolist()
     return counts
 
 
 def _where(condition: Tensor, x: Tensor, otherwise: Tensor) -> Tensor:
-    """x (b, ...) where condition (b,) holds."""
+    """x (b, ...) for samples where condition (b,) holds, `otherwise` for the others."""
     return torch.where(condition.view(-1, *[1] * (x.dim() - 1)), x, otherwise)
 
 

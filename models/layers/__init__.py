@@ -1,1 +1,1 @@
-"""What blocks are made of."""
+"""The layers of which blocks are made."""

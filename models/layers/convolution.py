@@ -17,6 +17,6 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 
 def in_channels_last(x: Tensor) -> Tensor:
-    """The same (B, C, H, W) in the kernels' layout: adding or comparing maps of two layouts takes
-    several times as long. Without memory_format, which vmap does not support."""
+    """x (B, C, H, W) in channels_last, the layout of kernels: adding or comparing maps of two
+    layouts takes several times as long. Avoids memory_format, which vmap does not support."""
     return x.permute(0, 2, 3, 1).contiguous().permute(0, 3, 1, 2)

@@ -1,4 +1,4 @@
-"""Small kernels of one shape as one batch, so that networks of many layers take few operations."""
+"""Process small kernels of one shape as one batch, so that many layers take few operations."""
 
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Sequence
@@ -6,25 +6,24 @@ from collections.abc import Callable, Hashable, Sequence
 import torch
 from torch import Tensor
 
-# Entries of a kernel from which on it is a batch of its own on a CPU: to copy it takes longer than
-# to call an operation, and what follows finds it in the cache. On a GPU it is the calls that count.
+# On a CPU, a kernel with at least this many entries is a batch of its own: copying it takes longer
+# than a call, and leaves it out of the cache. On a GPU the number of calls is what counts.
 _LARGE = 2**16
 
 
 def stacked(kernels: Sequence[Tensor]) -> Tensor:
-    """(c_out, c_in, k, k) each -> (L, c_out, k, k, c_in), contiguous; a view if it is one kernel in
-    channels_last."""
+    """L kernels (c_out, c_in, k, k) as one batch (L, c_out, k, k, c_in), contiguous; a view for a
+    single kernel in channels_last."""
     return as_batch([kernel.permute(0, 2, 3, 1) for kernel in kernels]).contiguous()
 
 
 def as_batch(tensors: Sequence[Tensor]) -> Tensor:
-    """Tensors of one shape as (L, ...); one alone as a view."""
+    """L tensors of one shape, stacked to (L, ...); a single tensor as a view."""
     return tensors[0].unsqueeze(0) if len(tensors) == 1 else torch.stack(list(tensors))
 
 
 def alone(kernel: Tensor, index: int) -> int | None:
-    """The index of a kernel that is a batch of its own, None for one that shares a batch: a part of
-    the key by which kernels are grouped."""
+    """The index of a kernel that must be a batch of its own, else None: part of a grouping key."""
     return index if kernel.numel() >= _LARGE and kernel.device.type == "cpu" else None
 
 
@@ -33,14 +32,14 @@ def map_kernels(
     *kernels: Sequence[Tensor],
     settings: Sequence[Hashable] | None = None,
 ) -> list[Tensor]:
-    """Apply a function to each kernel, in order; to all small kernels of one shape and setting at
-    once.
+    """The results of a function for each kernel, in order; it is called once for all small kernels
+    of one shape and setting.
 
     Args:
-        function: of as many tensors (L, c_out, k, k, c_in) as there are sequences, and of the
-            setting if there are settings; gives one of that shape.
-        kernels: (c_out, c_in, k, k) each; tensors at one place in the sequences have one shape.
-        settings: one for each place.
+        function: takes a batch (L, c_out, k, k, c_in) from each sequence of kernels, and the
+            setting if there are settings; returns one batch of that shape.
+        kernels: sequences of kernels (c_out, c_in, k, k), all of one shape at each index.
+        settings: one for each index.
     """
     groups: dict[tuple[torch.Size, Hashable, int | None], list[int]] = defaultdict(list)
     for index, kernel in enumerate(kernels[0]):

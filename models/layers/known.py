@@ -1,4 +1,4 @@
-"""Layers whose map is known, and the numbers that they apply in eval mode.
+"""The layers that proofs cover, and the numbers by which these multiply in eval mode.
 
 Whatever a proof does not cover is refused: a layer of another class, tensors that its class does
 not use, a convolution that is not zero-padded with stride 1, shapes that do not fit one another.
@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from models.layers.activations import ACTIVATIONS
 from models.layers.spectral_norm import SpectralNormConv2d
 
-# Far above the smallest number that float64 has with all of its bits.
+# Far above the smallest normal number of float64.
 _LEAST_PRODUCT = 2.0**-1000
 # Class of a layer -> the names of its tensors.
 _PARTS: dict[type, set[str]] = {
@@ -30,15 +30,15 @@ _PARTS: dict[type, set[str]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """A linear map of a block: a convolution, or a factor for each channel.
+    """A linear map of a block: a convolution, or a multiplication of each channel by a factor.
 
     Attributes:
         name: the module's path in model.named_modules(remove_duplicate=False).
         size: (H, W) of the maps.
-        weight: of a convolution, float64 (c_out, c_in, k_h, k_w), on the CPU; None for factors.
+        weight: the kernel, float64 (c_out, c_in, k_h, k_w), on the CPU; None for a map by factors.
         factors: one for each channel, float64 (C,), on the CPU; None for a convolution.
-        folded: path of the BatchNorm that is in this convolution, or None.
-        is_finite: whether every number of its modules is; if not, it has no bound.
+        folded: path of the BatchNorm that is folded into this convolution, or None.
+        is_finite: whether all numbers of its modules are finite; if not, no bound is known.
     """
 
     name: str
@@ -54,13 +54,13 @@ def is_convolution(module: nn.Module | None) -> bool:
 
 
 def is_activation(module: nn.Module | None) -> bool:
-    """Whether it acts entrywise with slopes in [0, 1], if `check_layer` accepts it."""
+    """Whether a module acts entrywise with slopes in [0, 1], provided `check_layer` accepts it."""
     return type(module) in ACTIVATIONS.values()
 
 
 def check_layer(name: str, module: nn.Module | None) -> None:
-    """Refuse, with a ValueError, a layer of an unknown class, an activation that is too steep, and
-    parts that its class does not use: old weight_norm, spectral_norm and pruning keep tensors or
+    """Raise ValueError for a layer of an unknown class, an activation that is too steep, or parts
+    that its class does not use: torch's old weight_norm, spectral_norm and pruning add tensors or
     modules from which they compute the weight."""
     parts = _PARTS.get(type(module))
     if module is None or parts is None:
@@ -82,13 +82,14 @@ def check_parts(name: str, module: nn.Module, allowed: Collection[str]) -> None:
 
 
 def unknown(name: str, module: object) -> str:
-    """What is said of a module, at a path, of which nothing is known."""
+    """The error message for the module at the path `name`, of which no Lipschitz bound is known."""
     return f"no Lipschitz bound is known for the module {type(module).__name__} at {name}"
 
 
 def kernel_of(name: str, module: nn.Module, channels: int) -> Tensor:
-    """The kernel that a convolution, at a path, applies to maps of so many channels: float64
-    (c_out, c_in, k_h, k_w), on the CPU. Raises ValueError for another convolution."""
+    """The kernel that the convolution at the path `name` applies to maps of so many channels:
+    float64 (c_out, c_in, k_h, k_w), on the CPU. Raises ValueError unless the kernel is odd and
+    fits, the stride is 1, and zero padding keeps the size."""
     assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
     weight = module.weight
     if "weight" not in module._parameters:
@@ -127,8 +128,9 @@ def kernel_of(name: str, module: nn.Module, channels: int) -> Tensor:
 
 
 def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> Tensor:
-    """s = gamma / sqrt(running_var + eps) of an eval-mode BatchNorm, (C,), float64, on the CPU.
-    Raises ValueError where it is no function of one sample, or its numbers do not fit."""
+    """s = gamma / sqrt(running_var + eps) of a BatchNorm in eval mode, float64 (C,), on the CPU.
+    Raises ValueError without running statistics, for a wrong shape, or if a variance or eps is
+    negative."""
     assert isinstance(module, nn.BatchNorm2d)
     if module.running_var is None or module.running_mean is None:
         raise ValueError(
@@ -142,9 +144,9 @@ def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> T
                 f"shape {tuple(tensor.shape)}"
             )
     variance = module.running_var
-    # Numbers that are not finite bound nothing anyway.
+    # No bound is proven of numbers that are not finite anyway.
     if bool(((variance < 0) & variance.isfinite()).any()) or module.eps < 0:
-        # Near -eps their sum is nothing but rounding, of which each precision has its own.
+        # With a variance near -eps their sum is mere rounding, which differs between precisions.
         raise ValueError(
             f"the BatchNorm2d at {name} must have variances and an eps >= 0, but has a running_var "
             f"of {variance.min():g} and eps={module.eps:g}"
@@ -155,13 +157,13 @@ def scale_of_batch_norm(name: str, module: nn.Module | None, channels: int) -> T
 
 
 def largest_mask_factor(dropout: nn.Dropout) -> float:
-    """The largest entry of a mask of dropout, 0 or 1 / (1 - p); infinite for another p."""
+    """The largest entry, 1 / (1 - p), that a dropout mask can have; infinite unless 0 <= p < 1."""
     return 1 / (1 - dropout.p) if 0 <= dropout.p < 1 else math.inf
 
 
 def product_or_nan(left: Tensor, right: Tensor) -> Tensor:
-    """left * right in float64, with NaN, of which no bound is known, for a product of two numbers
-    that are not zero which underflow takes bits from."""
+    """left * right in float64, with NaN, for which no bound is proven, where the product of two
+    nonzero numbers is so small that underflow may cost it bits."""
     product = left * right
     is_lost = (product.abs() < _LEAST_PRODUCT) & (left != 0) & (right != 0)
     return product.masked_fill(is_lost, math.nan)

@@ -1,4 +1,4 @@
-"""Power iteration on zero-padded convolutions, those of one shape as one batch; norms are l2.
+"""Power iteration on zero-padded convolutions; those of one shape form one batch. Norms are l2.
 
 The operator is the convolution itself, with its zero padding and at the size of its map, not the
 kernel flattened to a matrix (Gouk et al. 2018, as used by Behrmann et al., section 3).
@@ -10,15 +10,16 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-# This much of the identity is added to M^T M: its eigenvectors stay, and so does a vector that M
-# maps to zero, which would lose its direction. Far below the rounding of any sigma^2 that matters.
+# This multiple of the identity is added to M^T M. That keeps the eigenvectors, and the direction of
+# a vector that M maps to zero. Far below the rounding of any sigma^2 that matters.
 _SHIFT = 1e-14
-# The least norm that is divided by: zero over it is zero, and its square is no denormal float32.
+# Least divisor of a normalization: a zero vector stays zero. Its square is a normal float32.
 _LEAST_NORM = 1e-18
 
 
 def adjoint_kernel(weight: Tensor) -> Tensor:
-    """Kernel (..., c_out, c_in, k, k) of the adjoint as a convolution; its own inverse."""
+    """The kernel (..., c_in, c_out, k, k) of the adjoint of the convolution with the kernel
+    (..., c_out, c_in, k, k). The adjoint of the adjoint is the convolution itself."""
     return weight.transpose(-4, -3).flip(-1, -2)
 
 
@@ -28,7 +29,7 @@ def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[
     Args:
         weight: (L, c_out, c_in, k_h, k_w) with c_in <= c_out, k_h and k_w odd.
         vector: (L, c_in, H, W), unit l2 norm per layer: where to start.
-        n_iterations: at least 1. One is the convolution and its adjoint.
+        n_iterations: at least 1. Each applies the convolution and then its adjoint.
 
     Returns:
         The refined unit vectors (L, c_in, H, W), and G (L, c_out, c_in, k_h, k_w) such that
@@ -39,7 +40,7 @@ def power_iteration(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[
 
 
 def iterate(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, Tensor]:
-    """`power_iteration` on kernels (L, c_out, k_h, k_w, c_in), and G of that shape."""
+    """`power_iteration` for kernels (L, c_out, k_h, k_w, c_in), with G in that layout too."""
     kernel = (weight.shape[2], weight.shape[3])
     matrix = weight.flatten(2)
     for _ in range(n_iterations):
@@ -52,7 +53,7 @@ def iterate(weight: Tensor, vector: Tensor, n_iterations: int) -> tuple[Tensor, 
 
 def _patches(x: Tensor, kernel: tuple[int, int]) -> Tensor:
     """What each tap of a zero-padded kernel sees: (L, c, H, W) -> (L, k_h k_w c, H W).
-    nn.functional.unfold, with the channels first, takes several times as long on the CPU."""
+    nn.functional.unfold, which puts the channels first, takes several times as long on the CPU."""
     if kernel == (1, 1):
         return x.flatten(2)
     (k_h, k_w), n_layers = kernel, x.shape[0]
@@ -74,7 +75,7 @@ def _patches_adjoint(patches: Tensor, shape: torch.Size, kernel: tuple[int, int]
 
 
 def _normalized(vector: Tensor) -> Tensor:
-    """Unit l2 norm per leading index; zero where it is zero."""
+    """Scale the vector of each leading index to unit l2 norm; a zero vector stays zero."""
     norm = torch.linalg.vector_norm(vector, dim=tuple(range(1, vector.dim())), keepdim=True)
     unit: Tensor = vector / norm.clamp(min=_LEAST_NORM)
     return unit

@@ -22,7 +22,7 @@ from models.layers.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
 _N_INITIAL_ITERATIONS = 10
-# The least sigma / coeff for rows that stay orthonormal. Only a kernel of zeros is below it.
+# The least sigma / coeff with orthonormal rows. Only a kernel of zeros is below it.
 _LEAST_RATIO = 1e-6
 
 
@@ -84,19 +84,19 @@ class SpectralNormConv2d(nn.Module):
         return effective_weights([self])[0]
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
-        """Convolve x (B, c_in, H, W) with the effective weight: `weight`, if it is at hand."""
+        """Convolve x (B, c_in, H, W) with the effective weight: `weight`, if already computed."""
         weight = self.effective_weight() if weight is None else weight
         return F.conv2d(x, weight, self.bias, padding=weight.shape[-1] // 2)
 
     def convolution(self) -> Callable[[Tensor], Tensor]:
-        """The same map as a plain function, with the effective weight of now."""
+        """This layer as a plain function, with its current effective weight."""
         weight, bias = self.effective_weight().detach(), self.bias.detach()
         return partial(F.conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2)
 
     def deployed(self) -> nn.Conv2d:
-        """The same map as a plain convolution with the effective weight of now."""
+        """This layer as a plain convolution with its current effective weight."""
         c_out, c_in, k, _ = self.weight.shape
-        # On "meta", what is replaced takes no memory and draws no random number.
+        # On "meta", the initial weights take no memory and draw no random numbers.
         plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
         plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
         plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
@@ -110,9 +110,9 @@ class SpectralNormConv2d(nn.Module):
 def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
     """The effective weight of each layer, (c_out, c_in, k, k), channels_last, in order.
 
-    Layers of one shape and one target are one batch, forward and backward. On a CPU each weight is
-    the same, bit for bit, as that of its layer alone. On a GPU the order of a sum may follow the
-    size of the batch; `models.deployed` fixes the weights.
+    Layers of one shape and one target form one batch, forward and backward. On a CPU each weight is
+    bit for bit what its layer alone would give. On a GPU the order of a sum may depend on the size
+    of the batch; `models.deployed` fixes the weights.
     """
     return map_kernels(
         _normalized,
@@ -130,11 +130,11 @@ def _normalized(weight: Tensor, outer: Tensor, setting: tuple[float, float]) -> 
 
 
 def _rows_sum(products: Tensor) -> Tensor:
-    """(..., c_out, k, k, c_in) -> (...): the sum over a kernel, float64.
+    """The sums over kernels, (..., c_out, k, k, c_in) -> (...), float64.
 
-    The last bits of a sum over all entries at once, and with it the effective weight, would depend
-    on the number of threads and of layers: what was certified with some threads would not be what
-    others run. On a CPU rows are summed by one thread each, and their sums in float64.
+    A single sum over all entries would depend, in its last bits, on the numbers of threads and of
+    layers, and so would the effective weight: the certified network would differ from the one that
+    other machines run. So on a CPU each row is summed by one thread, and the rows' sums in float64.
     """
     rows = products.flatten(-3)
     if rows.shape[:-1].numel() == 1:  # a row alone would be split among the threads
@@ -145,15 +145,15 @@ def _rows_sum(products: Tensor) -> Tensor:
 
 
 class _Normalized(torch.autograd.Function):
-    """W / r with r = max(sigma / coeff, least), sigma = <G, W>, of each kernel of a batch, with W
-    and G (L, c_out, k, k, c_in). For the gradient g of y = W / r, that of W is
+    """W / r for each kernel W of a batch, with r = max(sigma / coeff, least) and sigma = <G, W>; W
+    and G are (L, c_out, k, k, c_in). From the gradient g of y = W / r, the gradient of W is
     (g - [r > least] <g, y> / coeff G) / r."""
 
     generate_vmap_rule = True
 
     @staticmethod
     def forward(weight: Tensor, outer: Tensor, coeff: float, least: float) -> tuple[Tensor, Tensor]:
-        # This way nothing is divided by a sigma of zero.
+        # Dividing by this ratio never means dividing by a sigma of zero.
         ratio = (_rows_sum(outer * weight) / coeff).clamp(min=least).to(weight.dtype)
         ratio = ratio.view(-1, 1, 1, 1, 1)
         return weight / ratio, ratio
@@ -176,9 +176,9 @@ class _Normalized(torch.autograd.Function):
 
 @torch.no_grad()
 def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int) -> None:
-    """Refine every sigma by n_iterations from where it stood (warm start), in place. Small layers
-    of one shape, a layer and the transpose of another included, are one batch. Raises ValueError if
-    n_iterations < 1."""
+    """Refine every layer's sigma, in place, by n_iterations of power iteration from its last vector
+    (warm start). Small layers of one shape, or of its transpose, form one batch. Raises ValueError
+    if n_iterations < 1."""
     if n_iterations < 1:
         raise ValueError(
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
@@ -194,7 +194,7 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
         weight = as_batch([_large_first(layer.weight) for layer in group])
         vector = as_batch([layer.vector for layer in group])
         vector, outer = iterate(weight, vector, n_iterations)
-        # Copied in one operation on CUDA only if all that is copied has the layout of its buffer.
+        # CUDA copies all in one operation only if each source has the layout of its buffer.
         n_straight = len(group) - sum(map(_is_turned, group))
         turned = outer[n_straight:].transpose(1, 4).contiguous().transpose(1, 4)
         buffers += [layer.vector for layer in group]
@@ -205,9 +205,9 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
 
 
 def _large_first(kernel: Tensor) -> Tensor:
-    """A view of the kernel, (c_large, k, k, c_small). Where fewer channels come out than go in, it
-    is the kernel of the adjoint with its taps in reverse order: the adjoint on maps whose pixels
-    are in reverse order. That has the same norm, and `vector` is in that order."""
+    """A view (c_large, k, k, c_small) of the kernel. If c_out < c_in, it is the kernel of the
+    adjoint with its taps in reverse order, that is, the adjoint on maps whose pixels are in reverse
+    order. The norm is the same, and `vector` has its pixels in that order."""
     c_out, c_in = kernel.shape[:2]
     return kernel.permute(0, 2, 3, 1) if c_out >= c_in else kernel.permute(1, 2, 3, 0)
 

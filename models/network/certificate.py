@@ -24,15 +24,15 @@ class Certificate:
         lipschitz_upper_bound: the largest bound of Lip(g) over the residual blocks. Below 1 the
             network is invertible (paper, Theorem 1); see `invertible` for others.
         train_lipschitz_upper_bound: the same in training mode, for every dropout mask.
-        in_shape: (C, H, W) of the images for which it holds.
+        in_shape: (C, H, W) of the images for which the certificate holds.
         blocks: a bound for each residual block, in order.
         layers: bounds for each layer that is no 1-Lipschitz activation, in order.
         logit_difference_bounds: K rows of K bounds, l2, of the Lipschitz constants of the
-            differences of logits by the features; empty if none are known.
-        unknown_classifier: why none are known, or None.
+            differences of logits as functions of the features; empty if none are known.
+        unknown_classifier: why no logit_difference_bounds are known; None if they are.
         sha256: `forward_sha256` of the body, the invertible part that this is proven of.
         classifier_sha256: `forward_sha256` of the classifier.
-        effort: with which `certify` looked for small bounds.
+        effort: the effort with which `certify` looked for small bounds.
     """
 
     lipschitz_upper_bound: float
@@ -53,12 +53,12 @@ class Certificate:
 
     @property
     def invertible(self) -> bool:
-        """Whether every residual block is proven to be invertible, by a contraction or without."""
+        """Whether every residual block is proven to be invertible, whether g contracts or not."""
         return self.inverse_lipschitz_upper_bound < math.inf
 
     @property
     def others(self) -> tuple[str, ...]:
-        """The import paths of blocks whose bounds are proofs by other authors, each once."""
+        """The import paths of the classes of blocks whose bounds other authors prove, each once."""
         return tuple(sorted({b.proven_by for b in self.blocks if b.proven_by is not None}))
 
     @property
@@ -68,19 +68,19 @@ class Certificate:
 
     @property
     def features_lipschitz_upper_bound(self) -> float:
-        """The bound of `features`: the product over the blocks of their maps' bounds."""
+        """The bound of the Lipschitz constant of `features`: the product of the blocks' bounds."""
         return raised_product(block.map_lipschitz_upper_bound for block in self.blocks)
 
     @property
     def inverse_lipschitz_upper_bound(self) -> float:
-        """The bound of the inverse of `features`: the product over the blocks; infinite without
-        proof."""
+        """The bound of the Lipschitz constant of the inverse of `features`: the product of the
+        bounds of the blocks' inverses; infinite without proof."""
         return raised_product(block.inverse_lipschitz_upper_bound for block in self.blocks)
 
     @property
     def logit_lipschitz_upper_bound(self) -> float:
-        """The largest bound, over pairs of classes, of the Lipschitz constant of z_i - z_j by the
-        images as the network takes them; infinite for a classifier without known bounds."""
+        """The largest bound, over pairs of classes, of the Lipschitz constant of z_i - z_j as a
+        function of the network's input; infinite for a classifier without known bounds."""
         bounds = [bound for row in self.logit_difference_bounds for bound in row]
         return raised_product([max(bounds, default=math.inf), self.features_lipschitz_upper_bound])
 

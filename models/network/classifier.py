@@ -1,4 +1,4 @@
-"""The classifier of a network, adapted to features that have changed."""
+"""Adapting the classifier of a network to features that have changed."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -17,7 +17,7 @@ from models.network.iresnet import IResNet
 def fit_to_labels(
     model: IResNet, batches: Iterable[Tensor], labels: Tensor, loss: Loss, seed: int
 ) -> None:
-    """Fit the classifier of a network, in place, to labels int64 (N,) of batches of images."""
+    """Fit the classifier of a network, in place, to labels int64 (N,) of all images in batches."""
     with in_eval_mode(model):
         features = torch.cat([model.features(batch) for batch in batches])
     model.head.fit_to_labels(model.classifier, features, labels, loss, seed)
@@ -30,13 +30,13 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
 
     Args:
         model: its mode stays as it is.
-        images: (B, C, H, W), or one or more batches of such, best of one size; each of two or more
-            entries in a channel of the features.
+        images: (B, C, H, W), or one or more batches of such, best of one size; each must give two
+            or more entries in each channel of the features.
 
     Raises:
         TypeError: if the model is no IResNet, or images are neither a Tensor nor an iterable.
-        ValueError: if there is no batch or one is too small, not one BatchNorm2d in the classifier,
-            or `features` refuses the images.
+        ValueError: if there is no batch or one is too small, the classifier has not exactly one
+            BatchNorm2d, or `features` refuses the images.
     """
     check_kind("model", model, IResNet)
     batch_norm_of(model.classifier)
@@ -47,7 +47,7 @@ def recompute_batch_norm(model: IResNet, images: Tensor | Iterable[Tensor]) -> N
 
 @contextmanager
 def in_eval_mode(model: nn.Module) -> Iterator[None]:
-    """Each module gets its mode back."""
+    """Put a model in eval mode in this context; afterwards each module gets its own mode back."""
     modes = [(module, module.training) for module in model.modules()]
     model.eval()
     try:

@@ -1,10 +1,10 @@
-"""Residual blocks of ReLU in double-double arithmetic: a number is the sum of two in float64, which
-has about 31 digits (Dekker 1971).
+"""Residual blocks of ReLU in double-double arithmetic: each number is the sum of two float64
+numbers, which has about 31 digits (Dekker 1971).
 
 Input and kernel of a convolution are cut into slices of so few bits that float64 holds all sums of
-products of two slices exactly, in any order (Ozaki et al. 2012, "Error-free
-transformations of matrix multiplication by using fast routines of matrix multiplication"). Only
-what is left after two slices of each is rounded.
+products of two slices exactly, in any order (Ozaki et al. 2012, "Error-free transformations of
+matrix multiplication by using fast routines of matrix multiplication"). Only products with the rest
+that is left after two slices are rounded.
 """
 
 import math
@@ -16,13 +16,14 @@ from models.layers.convolution import convolved
 from models.norms.rounding import ROOM, UNITS, absolute_norm, norm_of
 
 DoubleDouble = tuple[Tensor, Tensor]
-"""Float64 tensors of one shape, the second at most a unit of rounding of the first."""
+"""(high, low): float64, with their sum the number; |low| is at most a unit of rounding of
+|high|."""
 
 _UNIT, _UNDERFLOW = UNITS[torch.float64]
 
 
 def takes(residual: nn.Sequential) -> bool:
-    """Whether `residual_bound` takes a g: one of convolutions and ReLU, in eval mode."""
+    """Whether `residual_bound` accepts g in eval mode: it has only convolutions and ReLU."""
     return all(isinstance(module, nn.Conv2d | nn.ReLU | nn.Dropout) for module in residual)
 
 
@@ -36,8 +37,8 @@ def add(left: DoubleDouble, right: DoubleDouble) -> DoubleDouble:
 def residual_bound(
     residual: nn.Sequential, x: DoubleDouble, z: DoubleDouble
 ) -> tuple[Tensor, Tensor]:
-    """(x + g(x) - z in float64, a proven bound (B,) of its l2 norm in exact arithmetic), for x and
-    z (B, C, H, W) and a g in float64, on the CPU, that `takes` accepts."""
+    """Returns (value, bound) for x and z (B, C, H, W): x + g(x) - z in float64, and a proven bound
+    (B,) of its l2 norm in exact arithmetic. g must be in float64, on the CPU, and pass `takes`."""
     image, error = x, x[0].new_zeros(len(x[0]))
     for module in residual:
         if isinstance(module, nn.Conv2d):
@@ -53,7 +54,7 @@ def residual_bound(
 
 
 def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]:
-    """(the layer's output at x, a bound (B,) of its error, l2)."""
+    """Returns (output, bound): the layer's output at x, and a bound (B,) of its error, l2."""
     n_terms = layer.weight[0].numel() + 1
     n_bits = (53 - math.ceil(math.log2(n_terms))) // 2
     w1, w2, w3 = (part.squeeze(0) for part in _slices(layer.weight.unsqueeze(0), n_bits))
@@ -81,8 +82,8 @@ def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]
 
 
 def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
-    """Each sample of x (B, ...) as a sum of three: two whose entries are multiples of a power of
-    two, with at most n_bits bits, and the rest."""
+    """Split each sample of x (B, ...) into a sum of three: two whose entries are multiples of a
+    power of two, with at most n_bits bits, and the rest."""
     largest = x.abs().flatten(1).amax(dim=1)
     # frexp gives 0 and numbers that are not finite the exponent 0.
     exponent = torch.frexp(largest).exponent.view(-1, *[1] * (x.dim() - 1))
@@ -95,7 +96,7 @@ def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
 
 
 def _two_sum(a: Tensor, b: Tensor) -> DoubleDouble:
-    """The rounded sum, and what rounding took from it, exactly (Knuth)."""
+    """Returns (sum, error): the rounded sum, and exactly what rounding took from it (Knuth)."""
     total = a + b
     of_b = total - a
     return total, (a - (total - of_b)) + (b - of_b)

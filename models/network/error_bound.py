@@ -17,7 +17,7 @@ from models.norms.rounding import ROOM, Running, after_block, norm_of
 
 # How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
-# Newton steps after it in double-double arithmetic; each is solved to so much of its size.
+# Newton steps in double-double arithmetic that follow, and the rtol to which each is solved.
 _N_NEWTON_STEPS = 2
 _STEP_RTOL = 1e-6
 
@@ -26,14 +26,14 @@ _STEP_RTOL = 1e-6
 def error_bounds(
     body: Sequence[nn.Module], z: Tensor, iterates: Iterable[Tensor], bounds: Sequence[BlockBound]
 ) -> tuple[Tensor, Tensor]:
-    """The `error_bound` (T, B) and the `image_error_bound` (B,) of `IResNet.inverse`: proven,
-    float64, l2, rounding included. Infinite where a block is not proven to be invertible; and the
-    second one where products may have been computed in less than the precision of z.
+    """Returns the `error_bound` (T, B) and the `image_error_bound` (B,) of `IResNet.inverse`:
+    proven, float64, l2, rounding included. Infinite where a block is not proven to be invertible;
+    the second also where products may have been computed in less than the precision of z.
 
-    The blocks are inverted once more in float64, and with ReLU refined by Newton steps in
+    The blocks are inverted once more in float64, and blocks of ReLU are refined by Newton steps in
     double-double arithmetic: in float64 alone, the bound of a deep network would be far above its
-    error. With r_t = x_t + g(x_t) - x_{t+1} for these iterates x_t, and the bounds c_t of the
-    inverses of the blocks, the exact preimages are within e_t = c_t (e_{t+1} + ||r_t||).
+    error. Let x_t be these iterates, r_t = x_t + g(x_t) - x_{t+1}, and c_t the bounds of the
+    blocks' inverses. Then the exact preimages are within e_t = c_t (e_{t+1} + ||r_t||) of the x_t.
 
     The values of the forward pass are within some distance d_t of x_t. A running error analysis
     around x_t bounds the rounding of a block there by p_t + q_t d_t. So d_t is at most
@@ -43,7 +43,7 @@ def error_bounds(
         body: of a network in eval mode.
         z: its features (B, C, H, W), float32 or float64, as the weights.
         iterates: for each block, from the last one on, the solution (B, C, H, W) before it.
-        bounds: proven of the blocks, in the order of the forward pass.
+        bounds: the proven bounds of the blocks, in the order of the forward pass.
 
     Raises:
         ValueError: if torch flushes denormal numbers to zero.
@@ -95,13 +95,12 @@ def _off_the_pass(
     inverse_lipschitz: float,
     without: Tensor,
 ) -> Tensor:
-    """Bound (B,), float64, l2, of the distance of x from the value that a forward pass in `dtype`
-    had ahead of a block, whose g is in plain modules; `without` (B,) is the bound for a block that
-    does not round."""
+    """Bound (B,), float64, l2, of x's distance from a block's input in a forward pass in `dtype`.
+    `residual` is the block's g in plain modules, `without` (B,) the bound if it did not round."""
     center = x[0].to(dtype)
     moved = norm_of(x[0] - center.double()) + norm_of(x[1])
-    # The rounding at the center, and within a distance from it: its bound is linear in that. The
-    # distance is about that of the center from 0, so that their difference is not lost in rounding.
+    # Bounds of the rounding at the center and within a distance of it, in which they are linear. A
+    # distance like the norm of the center keeps their difference from being lost in rounding.
     distance = 1 + norm_of(center)
     spread = torch.stack([torch.zeros_like(moved), distance])
     after = after_block(residual.to(dtype), Running(center, spread, torch.zeros_like(spread)), 0.0)
@@ -114,8 +113,8 @@ def _off_the_pass(
 def _preimage(
     residual: nn.Sequential, z: DoubleDouble, expanding: bool
 ) -> tuple[DoubleDouble, Tensor]:
-    """(x with x + g(x) = z, nearly; a proven bound (B,) of ||x + g(x) - z||, l2), for a g in plain
-    modules and float64."""
+    """Returns (x, bound), for a g in plain modules and float64: x with x + g(x) = z, nearly, and a
+    proven bound (B,) of ||x + g(x) - z||, l2."""
     start = solve(list(residual), z[0], rtol=_RTOL, max_steps=_MAX_STEPS, expanding=expanding)
     x = start.last_iterate, torch.zeros_like(z[0])
     if not takes(residual):
@@ -127,8 +126,8 @@ def _preimage(
 
 
 def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
-    """d with d + g'(x) d = -missing, nearly; for a g that `takes` accepts, which is linear around
-    x: its convolutions, and where x leaves its ReLUs on."""
+    """The d with d + g'(x) d = -missing, nearly, for a g that `takes` accepts: around x it is
+    linear, given by its convolutions and by the entries where its ReLUs are on."""
     on: list[Tensor] = []
     for module in residual:
         x = module(x)
@@ -146,7 +145,7 @@ def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
 
 
 def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:
-    """Proven bound (B,) of ||x + g(x) - z||, l2, in float64, the rounding of this included."""
+    """Proven bound (B,) of ||x + g(x) - z||, l2, in float64, its own rounding included."""
     zero = x.new_zeros(len(x))
     image = after_block(residual, Running(x, zero, zero), 0.0)
     # The difference, rounded entry by entry, is good to a unit of itself.

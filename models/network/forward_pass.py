@@ -1,10 +1,10 @@
 """What decides a forward pass: the classes of the modules, their settings and their tensors.
 
-Python can make a module run something else: by a hook, by a `forward` of the instance's own, by a
-weight that is computed anew from another one. A proof that reads settings and tensors would not see
-it. So whatever is more than class, settings and tensors is refused here, and the rest has a digest,
-by which a proof identifies its network. The classes themselves are trusted, as Python, torch and
-the processor are.
+Python can make a module run something else: by a hook, by a `forward` set on the instance, by a
+weight that is recomputed from another one. A proof that reads settings and tensors would not see
+it. So whatever goes beyond class, settings and tensors is refused here, and these three have a
+digest, by which a proof identifies its network. The classes themselves are trusted, as Python,
+torch and the processor are.
 """
 
 import hashlib
@@ -21,7 +21,7 @@ from models.blocks.own import Block
 
 _PACKAGE = __name__.partition(".")[0]
 _PLAIN = (bool, int, float, str, type(None))
-# What a subclass of a network may have of its own: no call of a network looks at it.
+# What a subclass of a network may define: no call of a network looks at it.
 _FREE = {
     "__init__", "__module__", "__dict__", "__weakref__", "__doc__", "__qualname__",
     "__annotations__", "__repr__", "__firstlineno__", "__static_attributes__", "__parameters__",
@@ -29,7 +29,7 @@ _FREE = {
 }  # fmt: skip
 # What nn.Module gives each instance: torch looks there for tensors, modules and hooks.
 _TABLES = vars(nn.Module()).keys()
-# What an instance has, and an attribute of its class would hide or stand in for.
+# Attributes of instances, which an attribute of the class would hide or replace.
 _OF_INSTANCES = {"body", "classifier", "in_shape", *_TABLES}
 
 
@@ -43,8 +43,8 @@ def parts(root: nn.Module, path: str = "") -> Iterator[tuple[str, nn.Module]]:
 
 def refuse_other_network(model: nn.Module, network: type[nn.Module]) -> None:
     """Refuse a network unless the settings and tensors of its body alone decide the features: its
-    root runs as the class `network` does, and each module of the body as its own class does. This
-    stands before every number that is proven of a network.
+    root runs as the class `network` does, and each module of the body as its own class does. Every
+    proof about a network begins with this check.
 
     Raises ValueError with the module's path, the rule and what was found.
     """
@@ -59,15 +59,14 @@ def refuse_other_network(model: nn.Module, network: type[nn.Module]) -> None:
 
 
 def _check_class(kind: type, network: type) -> None:
-    """Refuse whatever is no instance of the class `network`, and a subclass that changes what a
-    network computes."""
+    """Raise ValueError unless `kind` is `network` or a subclass that computes the same."""
     name_of_network = network.__name__
     if not issubclass(kind, network):
         raise ValueError(f"the network must be an {name_of_network}, but is a {kind.__name__}")
     if type(kind) is not type:
         raise ValueError(f"{kind.__name__} must have the metaclass type, but has {type(kind)}")
     theirs = {name for parent in network.__mro__ for name in vars(parent)} | _OF_INSTANCES
-    # In front of the network's class and behind it: what stands ahead of nn.Module runs instead.
+    # Also base classes behind the network's: those ahead of nn.Module take precedence over it.
     for parent in set(kind.__mro__) - set(network.__mro__):
         for name in vars(parent):
             # Python looks up special methods, such as __deepcopy__, that no base class defines.
@@ -89,7 +88,7 @@ def refuse_more(root: nn.Module, path: str, training: bool) -> None:
 
 
 def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
-    """`refuse_more` without the modules below it."""
+    """`refuse_more` for a single module, without the modules below it."""
     if _has_any_global_hook():
         raise ValueError("no hook may run in a forward pass, but torch has one for all modules")
     for rule in _broken(module, training):
@@ -97,7 +96,7 @@ def refuse_more_of_one(module: nn.Module, path: str, training: bool) -> None:
 
 
 def _broken(module: nn.Module, training: bool) -> Iterator[str]:
-    """The rules that a module breaks, apart from those below it."""
+    """Yield the rules that a module breaks, without regard to the modules below it."""
     own = vars(module)
     missing = sorted(_TABLES - own.keys())
     if missing:
@@ -120,7 +119,7 @@ def _broken(module: nn.Module, training: bool) -> Iterator[str]:
             if kind != "_modules" and value is not None:
                 yield from _unusable(name, value)
     for key in own:
-        # mypy takes the __hash__ of a module for that of its class.
+        # mypy mistakes the __hash__ of a module's instances for that of the class.
         of_class = key in _names(type(module))  # type: ignore[arg-type]
         if (of_class and key != "_compiled_call_impl") or _is_special(key):
             yield f"must run as its class does, but has a {key} of its own"
@@ -140,8 +139,8 @@ def _is_special(name: str) -> bool:
 
 
 def _settings(module: nn.Module) -> dict[str, object]:
-    """The settings of a module by name: its attributes that are not torch's. Of torch's own classes
-    those with a leading underscore follow from the others."""
+    """The settings of a module by name: all attributes that nn.Module does not give it. For classes
+    of torch without those with a leading underscore, which follow from the others."""
     is_of_torch = type(module).__module__.partition(".")[0] == "torch"
     return {
         key: value
@@ -192,10 +191,10 @@ def forward_sha256(root: nn.Module) -> str:
 
 
 def _name_in_digest(kind: type, is_of_author: bool) -> str:
-    """How a digest names the class of a module: a class of torch.nn or of this package by its bare
-    name, whatever another class says of itself. Where both have one of that name, such as Flatten,
-    the settings differ. The modules of blocks of other authors go by their bare names too: a
-    certificate names these authors, whose classes are trusted."""
+    """The name of a module's class in a digest: the bare name for a class of torch.nn or of this
+    package. Where both have a class of one name, such as Flatten, the settings differ. Modules in
+    blocks of other authors have bare names too: a certificate names these authors, whose classes
+    are trusted. Any other class, whatever it says of itself, has its import path."""
     name = kind.__qualname__
     package, _, _ = kind.__module__.partition(".")
     home = sys.modules.get(kind.__module__) if package == _PACKAGE else nn

@@ -40,16 +40,16 @@ class IResNet(nn.Module):
     """A residual network that is invertible up to the classifier if its blocks contract.
 
     Args:
-        in_shape: (C, H, W) of an image; or a whole description, which stands alone.
+        in_shape: (C, H, W) of an image; or a NetworkSpec, without any other setting.
         n_classes: at least 1.
         blocks: residual blocks in each stage; the paper has (18, 18, 19).
         block: as in `NetworkSpec`, or a subclass of Block itself.
         settings: the other settings of `NetworkSpec`, which has their types, defaults and rules.
 
     Raises:
-        TypeError: if a setting is unknown or of another type.
-        ValueError: if one is out of range, in_shape does not fit the stages, or there is no such
-            block.
+        TypeError: if a setting is unknown or of the wrong type.
+        ValueError: if a setting is out of range, in_shape does not fit the stages, or no such block
+            exists.
     """
 
     def __init__(
@@ -83,7 +83,7 @@ class IResNet(nn.Module):
         if spec.channel_multiplier > 1:
             body.append(InjectivePad(channels * (spec.channel_multiplier - 1)))
             channels *= spec.channel_multiplier
-        # The patches whose pixels are channels by now: their edge, and how far they are moved.
+        # The patches whose pixels are channels at this point: their edge, and their offset.
         edge, moved = 1, 0
         for stage, n_blocks in enumerate(spec.blocks):
             if stage > 0 and spec.patch == 0:
@@ -121,7 +121,7 @@ class IResNet(nn.Module):
             TypeError: if the images are no Tensor.
             ValueError: if they are not of in_shape (the norm of a zero-padded convolution grows
                 with the map, so a certificate holds at its size only), or not on the device or of
-                the dtype of the weights; under autocast any floating-point dtype is taken.
+                the dtype of the weights; under autocast any floating-point dtype is accepted.
         """
         weight = next(self.parameters(), None)
         check_maps("images", x, self.in_shape, weight)
@@ -145,7 +145,7 @@ class IResNet(nn.Module):
 
     @property
     def head(self) -> Head:
-        """The kind of the classifier. Raises ValueError if it is none that is known."""
+        """The kind of head of the classifier. Raises ValueError if it is none of the known ones."""
         return head_of(self.classifier)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -175,8 +175,7 @@ class IResNet(nn.Module):
                 an inverse in float64, and an inverse of blocks that are proven to be invertible
                 though they do not contract.
             bound_error: whether to compute the error bounds.
-            images: (B, C, H, W), of which z are the features: for a smaller `image_error_bound`,
-                with or without a certificate.
+            images: (B, C, H, W), from which z was computed: they make `image_error_bound` smaller.
 
         Returns:
             A Solution with n_steps, residual_norm and converged of shape (T, B), T blocks in the
@@ -186,16 +185,16 @@ class IResNet(nn.Module):
 
             error_bound, (T, B), bounds the distance of the solution before block t from the exact
             preimage of z under the blocks from t on. image_error_bound, (B,), bounds the distance
-            of last_iterate from the image whose features z are, so it counts that they were rounded
+            of last_iterate from the image whose features z are, so it includes their rounding
             (in the precision of z; infinite where torch may compute float32 products in TF32 or
             bfloat16). With `images` it is the distance from these, rounded up. Both are proven,
             rounding included; see `models.network.error_bound`.
 
         Raises:
             RuntimeError: in training mode with dropout, BatchNorm or a certificate.
-            TypeError: if z, images or the certificate is something else.
+            TypeError: if z, images or the certificate is of the wrong type.
             ValueError: if the certificate is of another network, `certify` would refuse this one,
-                or torch flushes denormal numbers to zero; or if z has not the features' shape or
+                or torch flushes denormal numbers to zero; or if z has not the shape of features or
                 not the dtype and device of the weights, or images not the shape of the solution.
         """
         check_kind("z", z, Tensor)
@@ -253,7 +252,7 @@ class IResNet(nn.Module):
         )
 
     def update_spectral_norm(self) -> None:
-        """Update every sigma n_power_iterations times; training calls it once a step."""
+        """Refine every sigma by n_power_iterations; training calls this once per step."""
         update_spectral_norm(self.normalized_layers(), self.n_power_iterations)
 
     def normalized_layers(self) -> list[SpectralNormConv2d]:
@@ -263,10 +262,10 @@ class IResNet(nn.Module):
 
 @torch.no_grad()
 def deployed(model: IResNet) -> IResNet:
-    """A copy in plain convolutions, each with the effective weight of now: the same function in
-    eval mode, bit for bit, in which no sigma stands between the weights and the map. It has the
-    layers of a network with norm="none", and loads into one. Blocks of other authors stay. Raises
-    TypeError if the model is no IResNet."""
+    """A copy of a network in plain convolutions with the current effective weights: the same
+    function in eval mode, bit for bit, in which no sigma stands between the weights and the map. It
+    has the layers of a network with norm="none", and loads into one. Blocks of other authors stay
+    as they are. Raises TypeError if the model is no IResNet."""
     check_kind("model", model, IResNet)
     plain = copy.deepcopy(model)
     for block in plain.blocks:

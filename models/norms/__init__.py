@@ -1,1 +1,1 @@
-"""Proven norms of linear maps and of blocks, and the rounding of both."""
+"""Proven bounds of the norms of linear maps, of blocks, and of the rounding of both."""

@@ -1,39 +1,38 @@
-"""Proven bounds of a bottleneck g = W3 k(W2 k(W1 k0(x))): of Lip(g), below the product of its
-layers' norms, and alpha |dx| <= |dx + dg| <= beta |dx| of the block x + g(x), nearer to each other
-than 1 - Lip(g) and 1 + Lip(g).
+"""Proven bounds of a bottleneck block x + g(x) with g = W3 k(W2 k(W1 k0(x))): a bound of Lip(g)
+below the product of the layers' norms, and alpha |dx| <= |dx + dg| <= beta |dx| for the differences
+of any two inputs, with alpha and beta closer to 1 than 1 - Lip(g) and 1 + Lip(g).
 
 The product of the norms is reached only if the strongest output of each layer is the strongest
 input of the next and passes its activation whole. Between two points, an activation with slopes in
-[0, 1] acts as a diagonal matrix Q with entries in [0, 1], of which only <Q u, T (u - Q u)> >= 0 is
-used, for a diagonal T > 0: the semidefinite program of Fazlyab et al. 2019 (LipSDP), for alpha and
-beta with the identity beside W3. k0 is the activation ahead of the first convolution; the first
-block of a network has none. With y0 = Q0 x, y1 = Q1 W1 y0 and y2 = Q2 W2 y1, the smallest rho, or
-the largest, is sought with
+[0, 1] acts as a diagonal matrix Q with entries in [0, 1]. All that is used of Q is
+<Q u, T (u - Q u)> >= 0, for a diagonal matrix T > 0 of multipliers: the semidefinite program of
+Fazlyab et al. 2019 (LipSDP), for alpha and beta with the identity beside W3. k0 is the activation
+ahead of the first convolution; the first block of a network has none. With y0 = Q0 x, y1 = Q1 W1 y0
+and y2 = Q2 W2 y1, the program seeks the smallest rho, or the largest for the inverse, with
 
     |W3 y2|^2 <= rho |x|^2         (g, rho = Lip(g)^2; without k0, which does not make it larger)
     |x + W3 y2|^2 <= rho |x|^2     (forward, rho = beta^2)
     |x + W3 y2|^2 >= rho |x|^2     (inverse, rho = alpha^2)
 
-for all x, y0, y1 and y2, once the multiples 2 <y, T (u - y)> are added (or subtracted). Eliminated
-are x and y0, on which the form is diagonal: with k = rho for g, else |rho - 1|, and T0 = k tau,
-tau in (0, 2), there remains on (y1, y2), divided by its diagonal,
+for all x, y0, y1 and y2, once the terms 2 <y, T (u - y)>, y = Q u, are added (or subtracted). The
+form is diagonal on x and y0, which are eliminated: with k = rho for g, else |rho - 1|, and
+T0 = k tau, tau in (0, 2), what remains is a form on (y1, y2). Divided by its diagonal it is
 
-    Z = I - coupling - q B2 - B1 / k,     coupling the terms of W2, B2 that of W3^T W3,
-    B1 = [T1 W1; 0] [.]^T                                           for g,
-    B1 = [T1 W1 / tau; +-W3^T] diag(tau / (2 - tau)) [.]^T + that of W3^T W3, if there is a k0,
-    B1 = [T1 W1; +-W3^T] [.]^T                                          , if there is none,
+    Z = I - coupling - q B2 - B1 / k,     coupling: the terms of W2; B2: the term of W3^T W3;
+    B1 = [T1 W1; 0] [.]^T                                                            for g,
+    B1 = [T1 W1 / tau; +-W3^T] diag(tau / (2 - tau)) [.]^T + the term of W3^T W3     with a k0,
+    B1 = [T1 W1; +-W3^T] [.]^T                                                       without a k0,
 
 with + and q = 1 forward, - and q = -1 for the inverse; q = 1 for g. A Cholesky factorization that
 succeeds proves Z positive semidefinite. So k and the multipliers may come from anywhere, and a
 search for good ones need not be trusted.
 
 Where the map is small, W1 and W3 are the dense operators, and each pixel of a channel may have its
-own multipliers. Elsewhere a channel has the same for all, and the operators commute with the
+own multipliers. Elsewhere all pixels of a channel share theirs, and the operators commute with the
 Fourier transform on the torus of `convolution_norm`, where the zeros around the map are entries of
-Q that are 0: the program over all pixels becomes one small matrix at each frequency. What the last
-convolution's cut at the map's edge takes away makes the left side smaller, which only helps g and
-forward. For the inverse, since x is zero off the map, |x + cut(z)|^2 >= |x|^2 + 2 <x, z> is used
-instead, which is q = 0.
+Q that are 0: the program over all pixels becomes one small matrix at each frequency. Cutting the
+last convolution's output at the map's edge makes the left side smaller, which only helps g and
+forward. The inverse, since x is zero off the map, uses |x + cut(z)|^2 >= |x|^2 + 2 <x, z> (q = 0).
 """
 
 import math
@@ -53,28 +52,28 @@ from models.norms.block_program import (
 )
 from models.norms.gram_symbols import largest_eigenvalue
 
-# The multipliers |W2|^2 |W3|^2 and |W3|^2 give at most the product of the layers' norms. These
+# T1 = |W2|^2 |W3|^2 and T2 = |W3|^2 prove the product of the layers' norms, or less. These
 # fractions of them are better on nearly all blocks of trained networks.
 _FRACTIONS = (2 / 3, 0.9)
 # Doublings of the multipliers, tried until they allow a k.
 _N_DOUBLINGS = 6
 # Relative raises of k above its estimate, tried in turn until the proof succeeds. After the one of
-# this index, estimates that were made at the same frequencies are computed instead.
+# this index (on a torus: the first), k is computed instead of estimated where the proof failed.
 _RAISES = (1e-10, 1e-9, 1e-8, 1e-7, 1e-6, 1e-4)
 _COMPUTED_AFTER = 3
-# The search (Rprop, Riedmiller and Braun 1993): the number of steps, and in which of them T0 moves,
-# which costs more than the step itself.
+# The search (Rprop, Riedmiller and Braun 1993): the number of steps, and the steps in which T0
+# moves too, which costs more than the rest of a step.
 _STEPS = {"g": (12, ()), "forward": (8, (1,)), "inverse": (14, (1, 3, 6))}
 # The first step of a multiplier's logarithm, and the step's factors where the sign of the slope
 # stays and where it changes.
 _FIRST_STEP, _GROWTH, _SHRINKAGE = 0.3, 1.3, 0.4
-# How far above k log det Z is differentiated, at first and at last. Close to k its slope is that of
-# k itself, which has kinks.
+# The relative distance above k at which log det Z is differentiated, in the first and the last
+# step. Close to k its slope is that of k itself, which has kinks.
 _ROOMS = (5e-3, 5e-4)
-# Steps of the power iteration that estimates k, at first and at last, and in between. Near k, one
-# eigenvalue is far above the others.
+# Steps of the power iteration that estimates k: in the first and last estimate, and in all others.
+# Near k, one eigenvalue is far above the others.
 _N_POWER_STEPS = (8, 2)
-# Multipliers of beta and alpha are sought on the torus of a map of at most this size, a side.
+# Multipliers of beta and alpha are sought on the torus of a map of at most this many pixels a side.
 _SIDE = 5
 # A dense operator with at most this many rows costs about as much as all frequencies do.
 _DENSE_ROWS = 256
@@ -93,17 +92,17 @@ def block_bounds(
     """Proven (Lip(g), beta, alpha) of L blocks of one shape, float64 (L, 3), l2 to l2.
 
     They hold for every activation that acts entrywise with slopes in [0, 1] and for any biases.
-    Infinite and 0 where none could be proven.
+    Where nothing could be proven, Lip(g) and beta are infinite and alpha is 0.
 
     Args:
-        first: float64 (L, m, c, k_h, k_w), m <= c; zero padding, stride 1, odd kernel; finite, as
-            the others, with their largest entries near 1.
-        second: (L, m, m), a 1x1 convolution.
-        third: (L, c, m, k_h, k_w).
-        scale: (L,) a factor > 0 of g in beta and alpha. Lip(g) is that without it.
+        first: W1, float64 (L, m, c, k_h, k_w), m <= c; zero padding, stride 1, odd kernel. All
+            three weights must be finite, with their largest entries near 1.
+        second: W2, (L, m, m), a 1x1 convolution.
+        third: W3, (L, c, m, k_h, k_w).
+        scale: (L,), > 0: beta and alpha are those of x + scale g(x), Lip(g) that of g without it.
         size: (H, W) of the maps.
         is_activated: whether there is an activation ahead of the first convolution.
-        search: look for multipliers, and use small dense operators: slower, better bounds.
+        search: whether to search multipliers, and use small dense operators: slower, better bounds.
     """
     height, width = size
     is_dense = search and second.shape[-1] * height * width <= _DENSE_ROWS
@@ -120,12 +119,11 @@ def block_bounds(
     whole = Program.dense(blocks, size) if is_dense else torus
     ks = []
     for kind in KINDS:
-        # With multipliers that suit the frequencies of a small torus, Lip(g) may be far larger at
-        # others.
+        # Multipliers that suit a small torus may give a far larger bound of Lip(g) on the map's.
         searched = torus if kind == "g" else small
         multipliers, k = _start(searched.of_kind(kind))
         if is_dense:
-            # What the torus of the map proves is true of its dense operators.
+            # Whatever is proven on the map's torus is true of its dense operators.
             searched, multipliers = whole, multipliers.of_pixels(height * width)
         if search:
             multipliers, k = _better(searched.of_kind(kind), multipliers, k)
@@ -139,7 +137,8 @@ def block_bounds(
 
 
 def _start(program: Program) -> tuple[Multipliers, Tensor]:
-    """(multipliers by layer, the k (L,) that they give, up to rounding)."""
+    """Returns (multipliers, k): a start with one multiplier for each layer, and the k (L,) that it
+    gives, up to rounding; infinite where there is none."""
     n, c = program.second.shape[-1], program.rows.shape[-1]
     corners = program.gram[..., :n, :n], program.gram[..., n:, n:]
     squared_1, squared_3 = (largest_eigenvalue(corner).amax(dim=1) for corner in corners)
@@ -167,14 +166,14 @@ def _start(program: Program) -> tuple[Multipliers, Tensor]:
 
 
 def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Multipliers, Tensor]:
-    """Multipliers that usually give smaller k, by a search from given ones that give `k` or
-    less, and estimates of these smaller k."""
+    """Returns (multipliers, k): multipliers that usually give a smaller k than the given ones, from
+    which the search starts and whose k is at most `k`; and an estimate (L,) of that smaller k."""
     n_steps, steps_of_0 = _STEPS[program.kind]
     best, best_near = multipliers, k * (1 + _ROOMS[0])
     step = torch.full_like(multipliers.of_rows, _FIRST_STEP)
     slope = torch.zeros_like(multipliers.of_rows)
     gram = best_gram = program.slope_gram(multipliers)
-    # That of the start may be of another program, and far from its own.
+    # The k of the start may come from another program, and be far from the k of this one.
     form = program.form(multipliers, gram)
     _, is_possible, estimate, vector = form.inverse(
         best_near, program.some_vector(), _N_POWER_STEPS[0]
@@ -193,7 +192,7 @@ def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Mult
         raised = torch.where(is_possible, best_k, (best_k + best_near) / 2)
         best_k = torch.where(is_best, k, raised)
         k = torch.where(is_possible, k, best_k)
-        # Where there is none, return to the best multipliers and go on with half the step.
+        # Where no k is possible, return to the best multipliers and continue with smaller steps.
         new_slope, of_each = slope_of_log_det(form, inverse), is_possible.unsqueeze(1)
         turn = slope * new_slope
         factor = torch.where(turn > 0, _GROWTH, torch.where(turn < 0, _SHRINKAGE, 1.0))
@@ -214,11 +213,10 @@ def _better(program: Program, multipliers: Multipliers, k: Tensor) -> tuple[Mult
 
 
 def _proven(program: Program, multipliers: Multipliers, k: Tensor) -> Tensor:
-    """(L,) a k that is proven, near `k` if that is an estimate; infinite where there is none.
+    """Proven k (L,), close to `k` where that is a good estimate; infinite where no proof succeeds.
 
-    The smallest eigenvalue of Z may be off by the rounding of its entries and by that of the
-    factorization (Higham, Accuracy and Stability of Numerical Algorithms, theorem 10.3, as in
-    `convolution_norm`).
+    The smallest eigenvalue of Z may be off by the rounding of its entries and of the factorization
+    (Higham, Accuracy and Stability of Numerical Algorithms, theorem 10.3).
     """
     form = program.form(multipliers, program.slope_gram(multipliers))
     n = program.second.shape[-1]
@@ -233,7 +231,7 @@ def _proven(program: Program, multipliers: Multipliers, k: Tensor) -> Tensor:
             break
         raised = k[left] * (1 + raise_by)
         off = off_fixed[left] + off_slope[left] / raised
-        # Twice the lower triangle is at least the whole.
+        # Twice the norm of the lower triangle is at least the norm of the whole.
         size = 2 * size_fixed[left] + size_slope[left] / raised
         off = off + 2**-53 * (10 * size + 2 * n + 8 * n * (2 * n + 1))
         z = form.fixed[left] - form.slope[left] / raised.view(-1, 1, 1, 1)

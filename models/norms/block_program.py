@@ -1,4 +1,4 @@
-"""The semidefinite programs of `block_bounds` as matrices: of g, forward, and of the inverse."""
+"""The semidefinite programs of `block_bounds` as matrices: for g, forward, and for the inverse."""
 
 import math
 from dataclasses import dataclass, replace
@@ -11,7 +11,7 @@ from models.layers.power_iteration import adjoint_kernel
 from models.norms.convolution_norm import dense_operators
 from models.norms.gram_symbols import SHIFTS, GramSymbols, largest_eigenvalue, used_taps
 
-# What is bounded: Lip(g), that of x + g(x), or that of its inverse.
+# What is bounded: the Lipschitz constant of g, of x + g(x), or of the inverse of x + g(x).
 Kind = Literal["g", "forward", "inverse"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 # Bound of tau / (2 - tau) and of its inverse.
@@ -31,21 +31,21 @@ class Blocks:
 
 @dataclass(frozen=True)
 class Multipliers:
-    """The multipliers of L blocks as logarithms: of the diagonals of T1 and T2 side by side
-    (L, 2 n), and of x = tau / (2 - tau) (L, c), which counts only in programs with a T0."""
+    """The logarithms of the multipliers of L blocks: of_rows (L, 2 n) has the diagonals of T1 and
+    T2 side by side, of_columns (L, c) has x = tau / (2 - tau), used in programs with a T0."""
 
     of_rows: Tensor
     of_columns: Tensor
 
     def of_pixels(self, n_pixels: int) -> "Multipliers":
-        """Multipliers for each pixel: those of its channel."""
+        """Multipliers for each pixel; all pixels of a channel get its multiplier."""
         parts = (
             part.repeat_interleave(n_pixels, dim=1) for part in (self.of_rows, self.of_columns)
         )
         return Multipliers(*parts)
 
     def where(self, chosen: Tensor, others: "Multipliers") -> "Multipliers":
-        """These multipliers for the chosen blocks, bool (L,), and the others for the rest."""
+        """These multipliers for the chosen blocks, bool (L,), and `others` for the rest."""
         chosen = chosen.unsqueeze(1)
         return Multipliers(
             torch.where(chosen, self.of_rows, others.of_rows),
@@ -61,15 +61,15 @@ class Multipliers:
 
 @dataclass(frozen=True)
 class Form:
-    """Z = fixed - slope / k for L blocks, (L, F, 2 n, 2 n) each; of `fixed` only the lower triangle
-    is set. by_row (L, 2 n) are the factors of the rows of W1 and of W3^H in it."""
+    """Z = fixed - slope / k for L blocks at F frequencies: fixed, of which only the lower triangle
+    is set, and slope (L, F, 2 n, 2 n). by_row (L, 2 n) scales the rows of W1 and W3^H in Z."""
 
     fixed: Tensor
     slope: Tensor
     by_row: Tensor
 
     def k(self) -> Tensor:
-        """(L,) the smallest k > 0 at which Z is positive semidefinite, up to rounding; infinite
+        """The smallest k (L,) > 0 that makes Z positive semidefinite, up to rounding; infinite
         where there is none."""
         k = smallest_k(self.fixed, self.slope).amax(dim=1)
         return torch.where(k > 0, k, math.inf)
@@ -77,12 +77,13 @@ class Form:
     def inverse(
         self, k: Tensor, vector: Tensor, n_steps: int
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-        """(the inverse of Z at k; bool (L,), whether Z is positive definite there; where it is, an
-        estimate (L,) from below of the smallest such k; the vector of the power iteration)."""
+        """Returns (inverse, is_possible, estimate, vector) at k (L,): the inverse of Z; bool (L,),
+        whether Z is positive definite; where it is, an estimate (L,) from below of the smallest
+        such k; and `vector` after n_steps of power iteration."""
         root, failed = torch.linalg.cholesky_ex(self.fixed - self.slope / k.view(-1, 1, 1, 1))
         inverse = torch.cholesky_inverse(root)
-        # Z^-1 slope has the eigenvalues v / (1 - v / k), v those of the pencil. Its powers stay far
-        # below overflow.
+        # Z^-1 slope has the eigenvalues v / (1 - v / k), where v are those of the pencil (slope,
+        # fixed). Its powers stay far below overflow.
         before, image = vector, self.slope @ vector
         for _ in range(n_steps):
             vector, before = inverse @ image, image
@@ -100,16 +101,15 @@ class Program:
     """The matrices of L programs of one kind, each at F frequencies; F is 1 for dense operators.
 
     Attributes:
-        rows: W1 and W3^H, one over the other, (L, F, 2 n, c).
+        rows: (L, F, 2 n, c): W1 on top of W3^H.
         adjoint: rows^H.
         gram: rows @ rows^H.
         second: W2, (L, 1, n, n).
-        scale: (L,), a factor that W3 has in beta and alpha, but not in Lip(g).
-        squares: (L, 2 n, c), the squares of bounds of the rows' entries at every frequency. Each
-            bound is at least the sum of the absolute values of the terms of its entry.
-        rounding: the largest error of the product of two rows, relative to the product of the rows
-            of absolute values.
-        is_activated: whether there is a k0.
+        scale: (L,), a factor of W3 for beta and alpha, but not for Lip(g).
+        squares: (L, 2 n, c), squares of bounds of the rows' entries at every frequency. Each bound
+            is at least the sum of the absolute values of its entry's terms.
+        rounding: largest error of a product of two rows, relative to that of their absolute values.
+        is_activated: whether there is an activation k0 ahead of the first convolution.
         is_whole: whether the rows belong to the map itself, not to a torus around it.
     """
 
@@ -177,11 +177,12 @@ class Program:
 
     @property
     def has_columns(self) -> bool:
-        """Whether there is a T0. Lip(g) is not more with k0, which has slopes in [0, 1]."""
+        """Whether the program has a T0. The one for Lip(g) has none: an activation k0 with slopes
+        in [0, 1] does not increase Lip(g)."""
         return self.is_activated and self.kind != "g"
 
     def slope_gram(self, multipliers: Multipliers) -> Tensor:
-        """B1 for rows that are not scaled."""
+        """B1 (L, F, 2 n, 2 n) before the scaling of its rows."""
         n = self.second.shape[-1]
         if self.kind == "g":
             slope = torch.zeros_like(self.gram)
@@ -219,8 +220,8 @@ class Program:
         return Form(fixed, factors * slope_gram, by_row)
 
     def rounding_of(self, form: Form, multipliers: Multipliers) -> tuple[Tensor, Tensor]:
-        """(L,) each: by how much the entries of `form.fixed` and of `form.slope` may be off, in the
-        Frobenius norm, up to the rounding of these numbers themselves."""
+        """Returns (off_fixed, off_slope), (L,) each: bounds, in the Frobenius norm, of the errors
+        of `form.fixed` and `form.slope`, up to the rounding of these bounds themselves."""
         n = self.second.shape[-1]
         by_row = form.by_row.square()
         of_rows = by_row * self.squares.sum(dim=2)
@@ -235,7 +236,7 @@ class Program:
         return self.rounding * third, self.rounding * slope
 
     def best_of_columns(self, form: Form, inverse: Tensor) -> Tensor:
-        """(L, c): log x at the smallest trace of Z^-1 B1, `inverse` being that of Z. A column
+        """(L, c): the log x with the smallest trace of Z^-1 B1, where `inverse` is Z^-1. A column
         (u; w) of the scaled rows adds
 
             (x + 2 + 1 / x) / 4 <u, u> + (x + 1) <u, w> + x <w, w>
@@ -252,7 +253,7 @@ class Program:
         return log_x
 
     def some_vector(self) -> Tensor:
-        """(L, F, 2 n, 1), with no symmetry."""
+        """A fixed vector (L, F, 2 n, 1) without symmetry, to start a power iteration."""
         n = self.gram.shape[-1]
         some = torch.arange(1, n + 1, dtype=torch.float64).square().cos()
         return some.to(self.gram).view(n, 1).expand(*self.gram.shape[:3], 1)
@@ -262,8 +263,8 @@ def slope_of_log_det(form: Form, inverse: Tensor) -> Tensor:
     """(L, 2 n): the gradient of -log det Z by the logarithms of T1 and T2. Near the smallest k it
     has the sign of the gradient of k. `inverse` is Z^-1.
 
-    Row by row, the scalar products of Z and its inverse are 1. So the terms that scale with a row
-    contribute 1 less what I and the coupling contribute.
+    The scalar product of a row of Z with that of its inverse is 1. So the terms that scale with a
+    row contribute 1 minus the contributions of I and of the coupling.
     """
     n = inverse.shape[-1] // 2
     coupled = -(inverse[..., n:, :n].conj() * form.fixed[..., n:, :n]).real
@@ -274,8 +275,8 @@ def slope_of_log_det(form: Form, inverse: Tensor) -> Tensor:
 
 
 def smallest_k(fixed: Tensor, slope: Tensor) -> Tensor:
-    """(...) the smallest k > 0 for which fixed - slope / k, (..., n, n), is positive semidefinite,
-    up to rounding; infinite if it is for no k, and <= 0 if it is for all."""
+    """The smallest k > 0, shape (...), for which fixed - slope / k, (..., n, n), is positive
+    semidefinite, up to rounding; infinite if no k has this property, and <= 0 if all k have it."""
     root, failed = torch.linalg.cholesky_ex(fixed)
     is_possible = (failed == 0)[..., None, None]
     root = torch.where(is_possible, root, torch.eye(root.shape[-1], dtype=root.dtype))
@@ -287,13 +288,13 @@ def smallest_k(fixed: Tensor, slope: Tensor) -> Tensor:
 
 
 def _inner(left: Tensor, right: Tensor) -> Tensor:
-    """The real parts of the scalar products of vectors (..., n, 1), (...)."""
+    """The real parts (L, F) of the scalar products of vectors (L, F, n, 1)."""
     product: Tensor = (left.conj() * right).real.sum(dim=(2, 3))
     return product
 
 
 def _rounding(n_terms: float) -> float:
-    """The largest error of a sum of so many products in float64, in any order, relative to the sum
+    """The largest error of a sum of n_terms products in float64, in any order, relative to the sum
     of their absolute values (Higham, Accuracy and Stability of Numerical Algorithms, 3.1), times 4
-    for complex arithmetic, with ten operations for the scaling of each entry."""
+    for complex arithmetic, with ten more operations for the scaling of each entry."""
     return 4 * (n_terms + 10) * 2**-53

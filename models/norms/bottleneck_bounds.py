@@ -16,21 +16,21 @@ from models.layers.known import Layer
 from models.norms.block_bounds import block_bounds
 from models.norms.layer_bounds import unit_scale
 
-# Entries of a program of `block_bounds` in one batch, about.
+# The number of entries of a program of `block_bounds` in one batch, about.
 _MOST_ENTRIES = 2**17
-# Exponent of two of the product of a block's largest weights.
+# x and g(x) are bounded together if g's scale is between 2^-_FAR and 2^_FAR.
 _FAR = 40
 
 
 def bottleneck_bounds(
     blocks: Mapping[str, tuple[Sequence[Layer], Sequence[int]]], search: bool
 ) -> dict[str, tuple[float, float, float]]:
-    """Name -> proven (Lip(g), beta, alpha), for the blocks that have the shape of a bottleneck.
+    """Name -> proven (Lip(g), beta, alpha), for those blocks that have the shape of a bottleneck.
 
     Args:
-        blocks: name -> (the linear maps of g, in order; the indices i, in order, such that an
-            activation of slope in [0, 1] stands ahead of layers[i], or behind them all).
-        search: as of `block_bounds`.
+        blocks: name -> (layers, activated): the linear maps of g, in order; and the indices i of
+            activations, with slopes in [0, 1], ahead of layers[i] or behind them all.
+        search: as in `block_bounds`.
     """
     groups: dict[Any, list[tuple[str, list[Tensor], int]]] = defaultdict(list)
     for name, (layers, activated) in blocks.items():
@@ -71,8 +71,8 @@ def bottleneck_bounds(
 
 
 def _parts(layers: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]]:
-    """(the factors of the layers ahead of the first convolution; the kernels, none if there are
-    factors behind it)."""
+    """Returns (ahead, kernels): the factors of the layers ahead of the first convolution, and the
+    kernels; both empty if a layer with factors stands behind a convolution."""
     weights = [layer.weight for layer in layers if layer.weight is not None]
     n_ahead = len(layers) - len(weights)
     ahead = [layer.factors for layer in layers[:n_ahead] if layer.factors is not None]
@@ -80,15 +80,15 @@ def _parts(layers: Sequence[Layer]) -> tuple[list[Tensor], list[Tensor]]:
 
 
 def _units(groups: Sequence[Sequence[Tensor]]) -> tuple[list[Tensor], list[int]]:
-    """The three kernels of L bottlenecks, each stacked and scaled by `unit_scale`, the second as
-    matrices; and the L exponents of their product."""
+    """Returns (kernels, exponents): the three kernels of L bottlenecks, each stacked and scaled by
+    `unit_scale`, the second as matrices; and for each bottleneck the sum of its three exponents."""
     scaled = [unit_scale(torch.stack(of_one)) for of_one in zip(*groups, strict=True)]
     (first, second, third), exponents = zip(*scaled, strict=True)
     return [first, second[..., 0, 0], third], [sum(of) for of in zip(*exponents, strict=True)]
 
 
 def _is_bottleneck(weights: Sequence[Tensor]) -> bool:
-    """Whether they are k x k, 1 x 1, k x k, with the fewest channels in between."""
+    """Whether kernels are k x k, 1 x 1, k x k, with no more channels between them than outside."""
     if len(weights) != 3:
         return False
     first, second, third = weights

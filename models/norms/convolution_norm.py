@@ -10,7 +10,7 @@ symbol over the N x N grid of frequencies, is an upper bound.
 The entries that wrap around the torus are never used, so they may carry any phase: the grid shifted
 by any fraction of its spacing gives a bound too, and so does the smallest of several. Where the map
 is so small that the dense operator is cheap, its norm is computed instead. Layers of one shape are
-computed as one batch, in float64.
+one batch, in float64.
 """
 
 import math
@@ -38,9 +38,9 @@ _CHOLESKY_SLACK = 1e-12
 _N_PROBES = 4
 # Frequencies, and eigenpairs at them, that the correction for the map's edge uses.
 _N_LEADING = 8
-# Pixels a side that are added to the tori of that correction. On a wider torus the norm is rarely
-# smaller, but more of the leading vectors lies off the map, and that part the correction removes.
-# It tightens the bounds of trained layers and loosens those of smooth kernels.
+# Pixels that are added to the edges of that correction's tori. On a wider torus the norm is rarely
+# smaller, but more of the leading vectors lies off the map, and the correction removes that part: a
+# tighter bound for trained layers, a looser one for smooth kernels.
 _WIDER = (0, 1)
 # For the lower bound, on the true operator; the start is close to the singular vector.
 _N_LOWER_ITERATIONS = 4
@@ -50,9 +50,9 @@ def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tens
     """Proven (lower, upper) bounds of the norms of L zero-padded convolutions, float64 (L,) each.
 
     Exact, up to rounding, for 1x1 kernels and small maps. Elsewhere the upper bound is the smallest
-    over the shifted grids of the norm of a circular convolution that contains the operator, and the
-    lower one is attained by a vector: power iteration on the operator itself, from the leading
-    singular vector at the grid's largest frequency.
+    norm, over shifted grids, of a circular convolution that contains the operator. The lower bound
+    is attained by a vector: power iteration on the operator itself, from the leading singular
+    vector at the grid's largest frequency.
 
     Args:
         weight: finite (L, c_out, c_in, k_h, k_w), k_h and k_w odd; computed in float64.
@@ -81,7 +81,7 @@ def convolution_norm_bounds(weight: Tensor, size: tuple[int, int]) -> tuple[Tens
 
 
 def _few_out(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """Kernels of the same norm, float64 (L, c_small, c_large, k_h, k_w), without unused taps."""
+    """Kernels (L, c_small, c_large, k_h, k_w), float64, of the same norms, without unused taps."""
     weight = used_taps(weight.double(), size)
     return adjoint_kernel(weight) if weight.shape[1] > weight.shape[2] else weight
 
@@ -114,11 +114,11 @@ def _matrix_norms(matrix: Tensor) -> Tensor:
 def _smallest_grid(
     symbols: GramSymbols, shifts: Sequence[tuple[float, float]]
 ) -> tuple[Tensor, Tensor]:
-    """(the squared norm of each circular convolution on the torus, on the shifted grid where it is
-    smallest, float64 (L,); the index of that shift, int64 (L,)).
+    """Returns (squared, which): for each layer the smallest squared norm, over the shifted grids of
+    the torus, of the circular convolution, float64 (L,); and the index of that shift, int64 (L,).
 
-    Each is an upper bound for the zero-padded convolution. It only chooses the grid: the bound is
-    computed anew there, in float64, so that nothing proven rests on the single precision here.
+    A norm on any grid is an upper bound for the zero-padded convolution. This only chooses a grid:
+    the bound is computed anew there, in float64, so no proof rests on single precision.
     """
     squared = symbols.lags.new_full((symbols.n_layers,), math.inf)
     which = torch.zeros_like(squared, dtype=torch.int64)
@@ -161,7 +161,7 @@ def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least
 
 
 def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
-    """bool (...): where it is false, gram (..., n, n) has no eigenvalue above level (...)."""
+    """Whether gram (..., n, n) may have an eigenvalue above level (...), as bool (...)."""
     difference = -gram
     difference.diagonal(dim1=-2, dim2=-1).add_(level.unsqueeze(-1))
     failed: Tensor = torch.linalg.cholesky_ex(difference).info > 0
@@ -169,11 +169,12 @@ def _exceeds(gram: Tensor, level: Tensor) -> Tensor:
 
 
 def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Tensor]:
-    """(upper bounds (L,), unit vectors (L, c_small, H, W) that nearly attain them).
+    """Returns (upper, vectors): upper bounds (L,) of the norms, and unit vectors (L, c_small, H, W)
+    nearly attaining them.
 
-    The norm on the torus, of the grid where it is smallest, with a correction for the part of the
-    torus outside the map; the smaller one of two tori. With the leading eigenpairs (l_i, w_i) of
-    the circular C C^T there and mu the largest of the other eigenvalues,
+    A bound is the norm on the torus, on the grid where it is smallest, with a correction for the
+    part of the torus outside the map; the smaller one of two tori counts. With C the circular
+    convolution there, (l_i, w_i) the leading eigenpairs of C C^T and mu the next eigenvalue,
 
         C C^T <= mu + sum_i (l_i - mu) w_i w_i^H,
 
@@ -200,12 +201,12 @@ def _restricted_norms(weight: Tensor, size: tuple[int, int]) -> tuple[Tensor, Te
 
 @dataclass(frozen=True)
 class _Leading:
-    """The q frequencies of L layers with the largest eigenvalues of the Gram symbol.
+    """For each of L layers, the q frequencies at which the Gram symbol has the largest eigenvalues.
 
     Attributes:
         gram: complex (L, q, c_small, c_small).
         frequencies: (L, q, 2).
-        alone: bool (L, q), the frequency is its own mirror image.
+        alone: bool (L, q), whether the frequency is its own mirror image.
         largest: (L,) the largest eigenvalue at any frequency.
         rest: (L,) the largest eigenvalue at the other frequencies.
     """
@@ -263,7 +264,7 @@ class _Leading:
 
 
 def _real_unit(vector: Tensor) -> Tensor:
-    """A real unit vector (L, c, H, W) from a complex one: the longer of its two parts."""
+    """A real unit vector (L, c, H, W) from a complex one: its longer part, real or imaginary."""
     parts = torch.stack([vector.real, vector.imag])
     norms = parts.flatten(2).norm(dim=2)
     layer = torch.arange(vector.shape[0], device=vector.device)

@@ -1,5 +1,6 @@
-"""Circular convolutions on a torus: at each frequency a matrix, the symbol S(f). Their singular
-values are those of the symbols; norms need only S S^H on the side with fewer channels."""
+"""Symbols of circular convolutions on a torus. The symbol S(f) is the matrix of a convolution at
+the frequency f, and the singular values of all S(f) are those of the convolution. Norms need only
+S S^H, on the side with fewer channels."""
 
 import copy
 import math
@@ -8,13 +9,13 @@ from itertools import product
 import torch
 from torch import Tensor
 
-# Fractions of the grid's spacing, by row and column.
+# Shifts of a grid of frequencies, as fractions of its spacing by row and column.
 SHIFTS = ((0.5, 0.5), (0.0, 0.0), (0.5, 0.0), (0.0, 0.5))
 
 
 def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
-    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that only ever meet zeros, since they
-    reach across the map of (H, W); each axis by itself."""
+    """The kernels (L, c_out, c_in, k_h, k_w) without the taps that only ever meet padding, since
+    they reach beyond a map of (H, W); rows and columns are cut independently."""
     for dim, n in ((3, size[0]), (4, size[1])):
         k = weight.shape[dim]
         reach = min(k // 2, n - 1)
@@ -23,16 +24,16 @@ def used_taps(weight: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def gram_rounding(weight: Tensor) -> Tensor:
-    """(L,) bounds of the rounding in float64 of W W^H, l2 to l2, for the operators of the kernels
-    (L, c_small, c_large, k_h, k_w): of dense ones, and of symbols at every frequency.
+    """Bounds (L,), l2 to l2, of the rounding of W W^H in float64, for the operators W of the
+    kernels (L, c_small, c_large, k_h, k_w): dense ones, and symbols at every frequency.
 
-    Sums of n products are good to n 2^-53 times the sum of their absolute values, in any order
-    (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). Those sums are bounded by the
-    kernels of absolute values, whose operators have at most the norm of the sum over their taps.
+    The error of a sum of n products is at most n 2^-53 times the sum of their absolute values, in
+    any order (Higham, Accuracy and Stability of Numerical Algorithms, 3.1). Those sums are bounded
+    by the operators of absolute kernels, whose norms are at most those of their sums over taps.
     """
     _, _, c_large, k_h, k_w = weight.shape
-    # The lags, of which there are fewer than 2 k_h k_w, and the angles, each at most 2 pi times
-    # k_h + k_w, of which six operations are off, and their cosines.
+    # Fewer than 2 k_h k_w lags; the angles, each at most 2 pi (k_h + k_w) and computed in six
+    # operations that round; and the cosines of the angles.
     of_symbols = 2 * k_h * k_w + 12 * math.pi * (k_h + k_w) + 10
     n_terms = c_large * k_h * k_w + of_symbols
     norm: Tensor = torch.linalg.matrix_norm(weight.abs().sum(dim=(3, 4)), ord=2)
@@ -51,8 +52,8 @@ class GramSymbols:
         size: (H, W) of the map.
 
     Attributes:
-        torus: its rows and columns of pixels.
-        lags: float64 (T, 2), the t of half of the sum.
+        torus: the rows and columns of the torus, in pixels.
+        lags: float64 (T, 2), the shifts t in one half of that sum; the other half has -t.
     """
 
     def __init__(self, weight: Tensor, size: tuple[int, int]) -> None:
@@ -77,10 +78,11 @@ class GramSymbols:
         self.n_layers, self._c_small = n_layers, c_small
 
     def frequencies(self, shift: tuple[float, float]) -> tuple[Tensor, Tensor]:
-        """((F, 2) in radians a pixel, (F,) bool): the shifted grid without mirror images.
+        """Returns (frequencies, alone): the shifted grid without mirror images, (F, 2) in radians
+        per pixel; and bool (F,), whether a frequency is its own mirror image.
 
-        A frequency and its mirror image -f have conjugate symbols, so one of the two is enough; the
-        bool says that a frequency is its own. A shift of 0 or 1/2 each keeps that symmetry.
+        A frequency f and its mirror image -f have conjugate symbols, so one of the two is enough. A
+        shift of 0 or 1/2 along each axis keeps that symmetry.
         """
         index = [torch.arange(n) for n in self.torus]
         mirror = [(-i - round(2 * s)) % n for i, s, n in zip(index, shift, self.torus, strict=True)]
@@ -94,8 +96,8 @@ class GramSymbols:
         return grid[kept].to(self.lags.device), alone[kept].to(self.lags.device)
 
     def gram(self, frequencies: Tensor, layers: Tensor | None = None) -> Tensor:
-        """Hermitian complex128 (L, F, c_small, c_small) at frequencies (F, 2) or (L, F, 2), of the
-        layers at these int64 indices, or of all."""
+        """S S^H, complex128 (L, F, c_small, c_small), at frequencies (F, 2) or (L, F, 2), of the
+        layers with the int64 indices `layers`, or of all layers."""
         even, odd = self._even, self._odd
         if layers is not None:
             even, odd = even[layers], odd[layers]
@@ -105,8 +107,8 @@ class GramSymbols:
         return gram.view(*gram.shape[:2], self._c_small, self._c_small)
 
     def single_precision(self, layers: Tensor, scale: Tensor) -> tuple["GramSymbols", Tensor]:
-        """The symbols of `layers` (L,) times scale (L,) in float32, with complex64 `gram`; and
-        (L,), float64, a bound in the Frobenius norm of the rounding of its entries at every
+        """Returns (symbols, bound): the symbols of `layers` (L,) times scale (L,) in float32; and a
+        bound, float64 (L,), in the Frobenius norm, of the rounding of their complex64 `gram` at any
         frequency."""
         single = copy.copy(self)
         factor = scale.view(-1, 1, 1)
@@ -119,7 +121,7 @@ class GramSymbols:
         return single, 2**-24 * (len(self.lags) + 3) * entries
 
     def wider(self, n_pixels: int) -> "GramSymbols":
-        """The same symbols, on a torus with n_pixels more a side."""
+        """The same symbols, on a torus whose edges are n_pixels longer."""
         other = copy.copy(self)
         other.torus = (self.torus[0] + n_pixels, self.torus[1] + n_pixels)
         return other

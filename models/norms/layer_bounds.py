@@ -23,8 +23,8 @@ class LayerBound:
 
     Attributes:
         name: the module's path in model.named_modules().
-        kind: "convolution", or "batch_norm" for one with no convolution ahead of it.
-        lower_bound: attained by a vector, so the norm lies between the two.
+        kind: "convolution", or "batch_norm" for a BatchNorm with no convolution ahead of it.
+        lower_bound: attained by a vector, so the norm lies between lower_bound and upper_bound.
         upper_bound: infinite if the weights are not finite.
         folded: path of the BatchNorm that was folded into this convolution, or None.
     """
@@ -74,8 +74,8 @@ def _stacked_norm_bounds(weight: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def unit_scale(weight: Tensor) -> tuple[Tensor, list[int]]:
-    """Finite float64 kernels (L, ...), each divided exactly by the power of two that brings its
-    largest entry into [0.5, 1), and the L exponents. A kernel that is zero stays."""
+    """Returns (kernels, exponents): finite float64 kernels (L, ...), each divided exactly by the
+    power of two that brings its largest entry into [0.5, 1); the L exponents. Zero kernels stay."""
     largest = weight.abs().flatten(1).amax(dim=1).tolist()
     exponents = [math.frexp(value)[1] for value in largest]
     # In two steps: the power itself may be too large or too small for a float64.

@@ -3,8 +3,8 @@ analysis (Higham, Accuracy and Stability of Numerical Algorithms, 3.3).
 
 Convolutions and sums are assumed to be sums of products in the precision of their inputs, in any
 order, as torch's are on CPUs and GPUs with the settings that `floats.torch_modes` asks for; no
-Winograd and no Fourier form. Sums of n products are good to n times the unit of rounding times the
-sum of their absolute values (3.1).
+Winograd and no Fourier form. The error of a sum of n products is at most n units of rounding times
+the sum of their absolute values (3.1).
 """
 
 import math
@@ -18,9 +18,9 @@ from models.layers.activations import ACTIVATIONS
 from models.layers.convolution import convolved
 
 UNITS = {torch.float32: (2.0**-24, 2.0**-100), torch.float64: (2.0**-53, 2.0**-900)}
-"""The unit of rounding, and what is far above what the underflow of one layer's products adds up
-to."""
-# Operations on an entry by an activation, or by BatchNorm, at most; each good to one rounding.
+"""dtype -> (unit of rounding, a number far above the sum of all underflows in a layer's
+products)."""
+# The most operations, of one rounding each, that an activation or BatchNorm does on an entry.
 _FEW = 8
 ROOM = 1.01
 """A factor for terms of higher order, and for the rounding of the bounds themselves, which are
@@ -37,10 +37,11 @@ _SCHUR_ROOM = 1 + 1e-9
 
 @dataclass(frozen=True)
 class Running:
-    """A forward pass after some layers, on B samples and all inputs in a ball around each.
+    """The state of a forward pass after some layers, on B samples and all inputs in a ball around
+    each.
 
     Attributes:
-        value: float32 or float64 (B, ...), as computed at the sample.
+        value: float32 or float64 (B, ...), as computed for the sample.
         spread: float64 (B,), bound of the l2 distance between the exact values at the sample and at
             any other input in the ball.
         error: float64 (B,), bound of the rounding up to here, l2, at any input in the ball.
@@ -52,18 +53,17 @@ class Running:
 
     @property
     def off(self) -> Tensor:
-        """(B,): bound of the distance between `value` and what is computed for any other input in
-        the ball."""
+        """(B,): bound of the distance of `value` from what is computed at any input in the ball."""
         return self.spread + 2 * self.error
 
     def as_input(self) -> "Running":
-        """The same as an input: the rounding so far becomes part of the ball."""
+        """This state taken as an input: the rounding so far becomes part of the ball."""
         return Running(self.value, self.off, torch.zeros_like(self.error))
 
 
 def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
-    """x + g(x), for a g in plain modules. An error in the input grows by at most the factor
-    `lipschitz`, and the block adds its own rounding."""
+    """The state after a block x + g(x), with `residual` its g in plain modules. An error in the
+    input grows by at most the factor `lipschitz`, and the block adds its own rounding."""
     unit, underflow = UNITS[before.value.dtype]
     inside = before.as_input()
     for module in residual:
@@ -77,8 +77,8 @@ def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> R
 def after_own_block(
     block: nn.Module, before: Running, lipschitz: float, rounding: float
 ) -> Running:
-    """x + g(x), for a block of another author, who proves that it is off by at most `rounding`
-    units of |x| + 1."""
+    """The state after a block x + g(x) of another author, who proves that its output is off by at
+    most `rounding` times the unit of rounding times |x| + 1."""
     unit, underflow = UNITS[before.value.dtype]
     value = block(before.value)
     size = norm_of(before.value) + before.off + 1
@@ -88,8 +88,8 @@ def after_own_block(
 
 
 def after_layer(module: nn.Module, before: Running) -> Running:
-    """A convolution, a BatchNorm, an activation, or what does nothing in eval mode. Each operation
-    rounds at most so many times the sum of the absolute values of its terms."""
+    """The state after a convolution, a BatchNorm, an activation, or a module that does nothing in
+    eval mode. The number of terms and the sum of their absolute values bound the rounding."""
     x = before.value
     if isinstance(module, nn.Conv2d):
         value = convolved(x, module.weight, module.bias)
@@ -130,9 +130,10 @@ def after_layer(module: nn.Module, before: Running) -> Running:
 def after_sums(
     before: Running, value: Tensor, size: Tensor, lipschitz: float | Tensor, n_terms: int
 ) -> Running:
-    """A map whose entries are sums of `n_terms`, or as few operations: `size` (B,) is the norm of
-    the sums of their absolute values, and `lipschitz` bounds how that grows with the input. If
-    `before` has columns (B, 1), all others are for each output: (B, K), and `lipschitz` (1, K)."""
+    """The state after a map with the output `value`, each entry of which is a sum of `n_terms`
+    terms or takes as few operations. `size` (B,) is the l2 norm of the sums of the terms' absolute
+    values; `lipschitz` bounds how fast the map and `size` grow with the input. If `before` has
+    columns (B, 1), each of K outputs has its own: `size` (B, K), `lipschitz` (1, K)."""
     unit, underflow = UNITS[before.value.dtype]
     size = size + lipschitz * before.off
     rounding = n_terms * unit / (1 - n_terms * unit) * size + underflow
@@ -141,14 +142,14 @@ def after_sums(
 
 
 def _unless_too_large(error: Tensor, size: Tensor, dtype: torch.dtype) -> Tensor:
-    """A bound of an error (B,) or (B, K) of sums of terms whose absolute values have sums of at
-    most `size` anywhere in the ball; infinite where these may overflow, or are not known."""
+    """The bound `error`, (B,) or (B, K), of the rounding of sums; infinite where the sums of their
+    terms' absolute values, at most `size` in the ball, may overflow or are not known."""
     return torch.where(2 * size < torch.finfo(dtype).max, error, math.inf)
 
 
 def absolute_norm(layer: nn.Conv2d) -> float:
-    """A bound of the norm of the convolution with the absolute kernel: a bound of the norm of the
-    matrix M of sums over its taps. M has no negative entry, so with any positive vector v its norm
+    """Upper bound of the norm of a convolution with the absolute kernel, by the norm of the matrix
+    M of the kernel's sums over taps. M has no negative entry, so for any positive vector v its norm
     is at most the square root of the largest entry of M^T M v / v (Schur's test)."""
     # On the CPU, where certificates are computed too.
     taps = layer.weight.abs().sum(dim=(2, 3)).double().cpu()

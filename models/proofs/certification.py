@@ -1,13 +1,13 @@
 """Proven bounds on the Lipschitz constants of residual blocks, and of the network.
 
 Each layer is bounded as a zero-padded convolution (`norms.convolution_norm`). From its layers each
-kind of block proves bounds of g, of the block itself and of its inverse. The products of the latter
-two over the blocks are the network's.
+kind of block proves bounds of g, of the block itself and of its inverse. The products of the block
+bounds and of the inverse bounds over all blocks are the network's.
 
-All bounds are l2 to l2, in float64, and in real arithmetic, without the rounding of the forward
-pass. The effective weights are computed on the model's device, since the last bits of sigma
-may differ on another one. Everything after that runs on the CPU: so the proof of given weights does
-not depend on the device, and CUDA's eigensolvers do not take batches of every size.
+All bounds are l2 to l2, computed in float64, and hold in real arithmetic, without the rounding of
+the forward pass. The effective weights are computed on the model's device, since the last bits of
+sigma may differ on another one. Everything after that runs on the CPU: so the proof of given
+weights does not depend on the device, and CUDA's eigensolvers do not take batches of every size.
 """
 
 import math
@@ -43,7 +43,7 @@ def certify(
     Args:
         model: in any mode; the bounds are of eval mode unless stated otherwise.
         effort: "full" searches for small bounds of the blocks, as a study and `project` do; "fast"
-            takes less time and gives larger bounds, which are as true.
+            takes less time and gives larger bounds, which are proven too.
         search_room: >= 0, relative: by how much bounds that come from a search are widened beyond
             what was proven here, so that another processor can prove them too.
 
@@ -85,7 +85,7 @@ def certify(
 
 
 def with_classifier(certificate: Certificate, model: IResNet) -> Certificate:
-    """The certificate of a model of which the classifier alone has changed since."""
+    """The certificate of a model whose classifier alone has changed since it was certified."""
     bounds, why_unknown = _logits(model, _features_shape(model))
     return replace(
         certificate,
@@ -97,9 +97,9 @@ def with_classifier(certificate: Certificate, model: IResNet) -> Certificate:
 
 @torch.no_grad()
 def read_body(model: IResNet) -> tuple[list[tuple[InvertibleBlock, BlockReading]], Shape]:
-    """(the residual blocks in the order of the forward pass, each with the numbers from which it is
-    bounded; the shape of the features). Raises ValueError, with the path, the rule and what was
-    found, where something runs of which no bound is known."""
+    """Returns (blocks, shape): the residual blocks in the order of the forward pass, each with the
+    numbers from which its bounds are proven; and the shape of the features. Raises ValueError, with
+    the path, the rule and what was found, if no bound is known for a module."""
     refuse_other_network(model, IResNet)
     shape = checked_shape("the root", model.in_shape)
     blocks: list[tuple[InvertibleBlock, BlockReading]] = []
@@ -146,7 +146,8 @@ def _features_shape(model: IResNet) -> Shape:
 
 
 def _logits(model: IResNet, shape: Shape) -> tuple[tuple[tuple[float, ...], ...], str | None]:
-    """(the bounds of the differences of logits by features of a shape, or the reason for none)."""
+    """Returns (bounds, reason): the bounds of the differences of logits as functions of features of
+    `shape`, and None; or (), and the reason why none are known."""
     try:
         head = head_of(model.classifier)
         refuse_more(model.classifier, "classifier", model.training)

@@ -1,8 +1,8 @@
-"""The bounds of other authors' blocks, held against what the blocks do at given images.
+"""The bounds that other authors state, compared with what their blocks do at given images.
 
-An attack finds some false bounds and proves none: what a block does far from every point that is
-tried stays unknown. Ratios are those of pairs of points, in float64. Jacobians only say which pairs
-to try, so that neither a kink nor a wrong gradient can accuse a block that keeps its word.
+This can refute a false bound, but prove none: what a block does far from every point that is tried
+stays unknown. Ratios are measured between two points, in float64. Jacobians only say which pairs to
+try, so that neither a kink nor a wrong gradient can refute a true bound.
 """
 
 import copy
@@ -21,14 +21,14 @@ from models.proofs.empirical_lipschitz import jacobian_products
 
 # Steps of Lanczos' method for the extreme directions of a Jacobian.
 _N_STEPS = 12
-# Points beside the images: as many as this are moved by noise of deviation 1, and as many of those
-# are enlarged by a factor.
+# Points beside the images: this many images moved by noise of standard deviation 1, and the same
+# points enlarged by this factor.
 _N_MOVED, _ENLARGED = 4, 10.0
 # Distances of the pairs, l2, relative to |x| + 1.
 _NEAR, _FAR = 1e-4, 0.1
 # The most channels, and the most pixels, that are changed one at a time.
 _MOST_CHANGED = 64
-# Below this part of its length a vector counts as one of the span of others.
+# A vector counts as one in the span of others if less than this part of its length is left.
 _LEAST_REST = 1e-8
 # Points that go through a block in one batch.
 _BATCH_SIZE = 64
@@ -36,14 +36,14 @@ _BATCH_SIZE = 64
 
 @dataclass(frozen=True)
 class EmpiricalBounds:
-    """What a block attains, l2 to l2: estimates of its `Bounds` from the side on which a true bound
-    cannot lie, up to the rounding of float64.
+    """The extreme values that a block attained, l2 to l2, named like its `Bounds`. They never go
+    beyond true bounds, up to the rounding of float64.
 
     Attributes:
         lipschitz: the largest |g(x) - g(y)| / |x - y| that was found; at most Lip(g).
         alpha, beta: the smallest and largest |(x + g(x)) - (y + g(y))| / |x - y|.
-        rounding: the largest distance of the forward pass in float32 from that in float64, in units
-            of u (|x| + 1), u = 2^-24; 0 for images of float64, which do not show it.
+        rounding: the largest distance between the forward passes in float32 and in float64, in
+            units of u (|x| + 1), u = 2^-24; 0 for images of float64, which do not show it.
     """
 
     lipschitz: float
@@ -54,13 +54,12 @@ class EmpiricalBounds:
 
 @torch.no_grad()
 def empirical_bounds(model: IResNet, images: Tensor) -> tuple[EmpiricalBounds | None, ...]:
-    """For each block of another author what it attains, by its forward pass; None for a block of
-    this package, and where no finite map comes to it.
+    """For each block of another author the values that it attained; None for a block of this
+    package, and for one whose inputs were not finite.
 
-    The pairs are images, and images and points around them that differ in one row, column, channel
-    or pixel, in a random direction, or in the direction in which the Jacobian of the block, or of
-    g, stretches most or least. A value is NaN where the block gives no finite map. Random numbers
-    have a fixed seed.
+    The pairs are two images, or points around an image that differ in one row, column, channel or
+    pixel, in a random direction, or in the direction in which the Jacobian of the block, or of g,
+    stretches most or least. A value is NaN where the block gives no finite map. The seed is fixed.
 
     Args:
         model: in eval mode, with weights of the images' dtype.
@@ -83,7 +82,7 @@ def empirical_bounds(model: IResNet, images: Tensor) -> tuple[EmpiricalBounds | 
 
 
 def _attained(block: InvertibleBlock, x: Tensor) -> EmpiricalBounds:
-    """What a block attains at the maps x (B, C, H, W) that come to it, and around them."""
+    """The values that a block attains at its inputs x (B, C, H, W) and around them."""
     exact = copy.deepcopy(block).double()
     generator = torch.Generator().manual_seed(0)
     moved = x[:_N_MOVED] + _noise(x[:_N_MOVED], generator)
@@ -114,7 +113,7 @@ def _image(block: InvertibleBlock, x: Tensor) -> Tensor:
 def _pairs(
     block: InvertibleBlock, images: Tensor, points: Tensor, generator: torch.Generator
 ) -> Iterator[tuple[Tensor, Tensor]]:
-    """Yield n pairs at a time, as two maps (n, C, H, W): of images, and of points around them."""
+    """Yield pairs as two tensors (n, C, H, W) of n points each: images, and points around them."""
     yield images, images.roll(1, dims=0)
     masks = _masks(images[0], generator)
     bases = points[torch.arange(len(masks), device=points.device) % len(points)]
@@ -134,7 +133,7 @@ def _pairs(
 
 
 def _ends(x: Tensor, direction: Tensor, size: float) -> tuple[Tensor, Tensor]:
-    """Two points on both sides of x (n, C, H, W), at a distance of `size` times |x| + 1."""
+    """Two points on both sides of x (n, C, H, W) along a direction, size * (|x| + 1) apart."""
     length = size * (scaled_norm(x) + 1) / scaled_norm(direction)
     half = direction * (length / 2).view(-1, 1, 1, 1)
     return x + half, x - half
@@ -159,8 +158,8 @@ def _masks(x: Tensor, generator: torch.Generator) -> Tensor:
 def _extreme_directions(
     function: Callable[[Tensor], Tensor], x: Tensor, generator: torch.Generator
 ) -> tuple[Tensor, Tensor]:
-    """Directions (B, C, H, W) that the Jacobian J of a map at x (B, C, H, W) stretches most and
-    least, nearly: by the Rayleigh-Ritz method in the Krylov space of J^T J from a random start."""
+    """Returns (most, least): directions (B, C, H, W) that the Jacobian J of a map at x stretches
+    nearly most and least, by Rayleigh-Ritz in the Krylov space of J^T J from a random start."""
     push, pull = jacobian_products(function, x)
     v = _noise(x, generator).flatten(1)
     basis = v.new_empty(len(v), 0, v.shape[1])
@@ -179,8 +178,8 @@ def _extreme_directions(
 
 
 def _orthonormal(v: Tensor, basis: Tensor, generator: torch.Generator) -> Tensor:
-    """Unit vectors (B, D) that are orthogonal to those of a basis (B, k, D): v without its part in
-    their span, or random ones where nothing else is left of v."""
+    """Unit vectors (B, D) orthogonal to those of a basis (B, k, D): v without its part in their
+    span, or random ones where nothing is left of v."""
     rest = _rest(v, basis)
     is_left = _norm(rest) > _LEAST_REST * _norm(v)
     if not is_left.all():

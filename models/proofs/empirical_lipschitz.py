@@ -19,20 +19,20 @@ def empirical_lipschitz(
 
     It is the largest singular value of the Jacobian J of g, over the images, by n_iterations of
     power iteration with Jacobian-vector products from a fixed start; each value is ||J v|| of a
-    unit vector v. Where g is differentiable that is attained. At a kink, where the input of a ReLU
-    is exactly 0, torch takes the slope 0, and the result need be no derivative of g: there a value
-    is an estimate, and no lower bound. Computed in float64, whose rounding is less than a
-    certificate's room: a value is below the certificate everywhere.
+    unit vector v. Where g is differentiable, Lip(g) is at least that. At a kink, where the input of
+    a ReLU is exactly 0, torch takes the slope 0, and the result need be no derivative of g: there a
+    value is an estimate, and no lower bound. Computed in float64, whose rounding is less than the
+    margin of a certificate: a value is below the certificate everywhere.
 
     Args:
         model: in eval mode.
-        images: (B, C, H, W), B >= 1, of in_shape, on the device and of the dtype of the weights. A
-            Jacobian is taken where they enter the block.
+        images: (B, C, H, W), B >= 1, of in_shape, on the device and of the dtype of the weights.
+            Each Jacobian is taken at the features of an image that enter the block.
         n_iterations: at least 1.
 
     Raises:
         RuntimeError: if the model is in training mode.
-        TypeError: if an argument is of another kind.
+        TypeError: if an argument is of the wrong type.
         ValueError: if n_iterations < 1, or the images break a rule above.
     """
     check_kind("model", model, IResNet)
@@ -53,7 +53,7 @@ def empirical_lipschitz(
 
 
 def _largest_singular_value(block: InvertibleBlock, x: Tensor, n_iterations: int) -> float:
-    """max over samples of sigma_max of the Jacobian of g at x (B, C, H, W), from below."""
+    """Estimate from below of the largest singular value of g's Jacobian at the samples of x."""
     g, x = block.deployed().double(), x.double()
     generator = torch.Generator().manual_seed(0)
     v = torch.randn(x.shape, generator=generator, dtype=x.dtype).to(x.device)
@@ -72,7 +72,7 @@ def _largest_singular_value(block: InvertibleBlock, x: Tensor, n_iterations: int
 def jacobian_products(
     function: Callable[[Tensor], Tensor], x: Tensor
 ) -> tuple[Callable[[Tensor], Tensor], Callable[[Tensor], Tensor]]:
-    """(v -> J v, u -> J^T u) for the Jacobians J of a map of samples, at x (B, ...)."""
+    """(v -> J v, u -> J^T u) for the Jacobians J of a function at the samples of x (B, ...)."""
     # torch.func.vjp would import torch._dynamo, which takes seconds of each process.
     with torch.enable_grad():
         at = x.detach().requires_grad_()

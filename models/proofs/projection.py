@@ -1,7 +1,7 @@
-"""Networks with a smaller bound, made of a trained one without training.
+"""Make networks with smaller bounds from a trained one, without training.
 
-Blocks are scaled by what is proven of them, so the certificate holds by construction. The features
-change, so the classifier is fitted to them. The proof of the body says nothing of it.
+Blocks are scaled according to their proven bounds, so the certificate holds by construction. This
+changes the features, so the classifier is fitted to them; the proof of the body does not cover it.
 """
 
 import copy
@@ -50,27 +50,27 @@ def project(
             block the largest bound of Lip(g). Every layer above it is scaled.
         images: training images, (B, C, H, W) or batches of such, without labels. They are read once
             and kept. If a layer is scaled, the running statistics of the classifier's BatchNorm, if
-            it has one, become their averages, and its last layer is fitted to the logits that they
-            had. With None both stay, and the accuracy usually falls far.
+            it has one, become those of the new features, and its last layer is fitted to the logits
+            that the images had. With None both stay, and the accuracy usually falls far.
         lipschitz: in place of coeff, the largest bound of Lip(g) of each residual block, l2 to l2,
             in (0, 1). In a block above it the last convolution alone is scaled.
         certificate: of the model as given, if at hand: by `certify` with effort="full".
         labels: int64 (B,), of all images in order. With them, a head="lipschitz" is fitted to the
-            labels, as the ladder of a study does. Fitted to its former logits, its slope would grow
-            by as much as the features shrink.
+            labels, as a study's ladder does. Fitted to its former logits, its slope would grow by
+            as much as the features shrink.
         margin: > 0, l2, in pixels of [0, 1], for images that are pixels plus an offset: the fit to
-            labels minimizes by how much the proven radii fall short of it. None takes the cross
-            entropy.
+            labels minimizes by how much the proven radii fall short of it. With None it minimizes
+            the cross entropy.
         temperature: > 0, in pixels of [0, 1]: how far from the margin radii still count.
-        seed: of the batches of that fit.
+        seed: decides the random batches of that fit.
 
     Returns:
-        What is proven of the model then: `certify(model)`.
+        The certificate of the model as it is then, equal to `certify(model)`.
 
     Raises:
-        TypeError: if an argument is of another kind.
-        ValueError: if not one of coeff and lipschitz is given, or it is out of range or too small
-            for the weights' precision; if a weight is not finite, the certificate is of other
+        TypeError: if an argument is of the wrong type.
+        ValueError: unless exactly one of coeff and lipschitz is given; if it is out of range or too
+            small for the weights' precision; if a weight is not finite, the certificate is of other
             weights or of less effort, or blocks hold a BatchNorm, whose factor follows the data; if
             a block of another author defines no `scale`, or its bound does not follow it
             (BlockError); if images is empty, the head is unknown, labels are not one for each image
@@ -134,7 +134,7 @@ def project(
 
 
 def _labels_for(model: IResNet, batches: Sequence[Tensor] | None, labels: Tensor) -> Tensor:
-    """Labels as int64 (N,), checked: those of all images of some batches."""
+    """The labels of all images of the batches, checked, as int64 (N,)."""
     if not model.head.fits_labels:
         able = " or ".join(f'head="{name}"' for name, head in HEADS.items() if head.fits_labels)
         raise ValueError(f"labels must be left out without {able}, but were given")
@@ -151,8 +151,8 @@ def _fit(
     loss: Loss | None,
     seed: int,
 ) -> None:
-    """Fit the classifier of a projected network, in place, to labels int64 (N,) of images; without
-    labels and a loss to the logits of the model that it was made from."""
+    """Fit the classifier of a projected network, in place, to labels int64 (N,) of images; or,
+    without labels and a loss, to the logits of the model that it was made from."""
     classifier = projected.classifier
     if labels is None or loss is None:
         with in_eval_mode(model), in_eval_mode(projected):
@@ -169,7 +169,7 @@ def _fit(
 
 
 def _assign(model: IResNet, projected: IResNet) -> None:
-    """Give a model the tensors and targets of another one with the same modules."""
+    """Copy the tensors and targets of a projected network into the model that it was made from."""
     tensors = list(model.state_dict().values())
     for tensor in tensors:
         tensor.copy_(tensor.clone())  # torch refuses some, before any has another value
@@ -184,8 +184,8 @@ def _assign(model: IResNet, projected: IResNet) -> None:
 def _scale(
     model: IResNet, certificate: Certificate, target: float, n_round: int, *, by_layer: bool
 ) -> bool:
-    """Scale, in place, the layers of a model, or else its blocks, whose bounds are above a target.
-    Returns whether there were any."""
+    """Scale, in place, all layers (by_layer) or all blocks with bounds above a target. Returns
+    whether there were any."""
     is_scaled = False
     for block, bound in zip(model.blocks, certificate.blocks, strict=True):
         layers = [x for x in certificate.layers if x.name.startswith(f"{bound.name}.")]

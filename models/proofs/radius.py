@@ -1,7 +1,7 @@
 """How far an image can move before the answer of the network changes: a proven radius.
 
 The network runs in float32 or float64, and its rounding differs from image to image. So a radius
-counts the rounding of the pass on every image within it (`norms.rounding`).
+accounts for the rounding of the pass on every image within it (`norms.rounding`).
 """
 
 import math
@@ -34,13 +34,13 @@ def certified_radius(
     *,
     scale: float = 1.0,
 ) -> Tensor:
-    """Proven radii (B,), float64, l2, in pixels of [0, 1]: for every image within it, the network's
-    largest logit is that of the label alone. Where it is negative or zero nothing is proven: the
-    answer is wrong, or right by less than rounding. None is larger than the diameter of the box of
-    all images.
+    """Proven radii (B,), float64, l2, in pixels of [0, 1]: for every image within the radius, the
+    label's logit alone is the largest. Where it is negative or zero nothing is proven: the answer
+    is wrong, or right by less than rounding. None exceeds the diagonal of the box of all images.
 
-    It is the smallest over the other classes j of the margin z_y - z_j, less the rounding at the
-    image and at the other one, divided by the bound of Lip(z_y - z_j) by pixels.
+    With the logits z and the label y, a radius is the smallest over the other classes j of the
+    margin z_y - z_j, less the rounding at this image and at the moved one, divided by the bound of
+    Lip(z_y - z_j) as a function of the pixels.
 
     Args:
         model: in eval mode.
@@ -51,12 +51,12 @@ def certified_radius(
         certificate: of this network, by `certify`.
         scale: > 0, finite, the largest of these factors.
 
-    It is proven of answers that are computed as they are here: without autocast, and in float32
+    The proof covers answers that are computed as they are here: without autocast, and in float32
     with products in full, which torch calls "ieee". TF32, torch's default for convolutions on GPUs,
     and bfloat16 round by far more (`floats.torch_modes`). In float64 no setting matters.
 
     Raises:
-        TypeError: if an argument is of another kind.
+        TypeError: if an argument is of the wrong type.
         ValueError: if the certificate is of another network, or `certify` would refuse this one; if
             images, labels or scale break a rule above, or a channel of an image spreads over more
             than `scale`, so that its pixels cannot lie in [0, 1]; under autocast, with float32
@@ -103,16 +103,16 @@ def certified_radius(
 def radius_without_rounding(
     logits: Tensor, labels: Tensor, certificate: Certificate, *, scale: float = 1.0
 ) -> Tensor:
-    """What `certified_radius` would give (B,), float64, if the logits (B, K) had been computed in
-    exact arithmetic: no proof of a network that rounds, but the difference is what rounding costs.
+    """The radii (B,), float64, that `certified_radius` would give for logits (B, K) computed in
+    exact arithmetic. No proof of a network that rounds; the difference is what rounding costs.
 
     Args:
         logits: float32 or float64, of the network of the certificate.
         labels: whole numbers (B,), from 0 to K - 1.
-        scale: as for `certified_radius`.
+        scale: as in `certified_radius`.
 
     Raises:
-        TypeError: if an argument is of another kind.
+        TypeError: if an argument is of the wrong type.
         ValueError: if one breaks a rule above, or K is not the certificate's number of classes.
     """
     check_kind("certificate", certificate, Certificate)
@@ -135,20 +135,20 @@ def radius_without_rounding(
 
 
 def _between(labels: Tensor, certificate: Certificate) -> Tensor | None:
-    """(B, K): bounds of Lip(z_y - z_j) by the features; None if none is known."""
+    """Bounds (B, K) of Lip(z_y - z_j) by the features, for each label y; None if unknown."""
     between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
     return between.to(labels.device)[labels] if between.numel() else None
 
 
 def _of_pixels(between: Tensor, certificate: Certificate, scale: float) -> Tensor:
-    """(B, K): the same bounds by the pixels of the image."""
+    """(B, K): the bounds of `_between` as functions of the image's pixels."""
     of_pixels = scale * certificate.features_lipschitz_upper_bound * between
     # A product that underflows is no bound of zero.
     return torch.where(between > 0, of_pixels.clamp(min=LEAST), of_pixels)
 
 
 def _margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """(margins z_y - z_j over the classes j, whether j is another class than y), each (B, K)."""
+    """Returns (margins, others), (B, K) each: z_y - z_j with y the label, and whether j != y."""
     own = labels.unsqueeze(1)
     others = torch.ones_like(logits, dtype=torch.bool).scatter(1, own, False)
     return logits.gather(1, own) - logits, others
@@ -181,7 +181,7 @@ def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
 
 
 def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
-    """The smallest over the other classes of margin / lipschitz, rounded down."""
+    """(B,): the smallest margin / lipschitz where `others` is true, rounded down."""
     quotient = margin / lipschitz
     # Logits that never differ: certified at any radius, or at none.
     quotient = torch.where(lipschitz > 0, quotient, torch.where(margin > 0, math.inf, -math.inf))

@@ -1,1 +1,1 @@
-"""A network as files."""
+"""Networks stored as files."""

@@ -1,10 +1,10 @@
-"""A network as files: what it is, as JSON, and its tensors, as safetensors.
+"""Store a network in files: its description, as JSON, and its tensors, as safetensors.
 
 Neither format can hold code: one file has the arguments of IResNet, the other the tensors' values.
 
 A projected network differs little from its base, the network that it was made from: in each block
-one weight is scaled, and the classifier is another one. So it shares the WEIGHTS of its base, its
-NETWORK has the scale factors, and a third file, CHANGES, the tensors that differ otherwise.
+one weight is scaled, and the classifier is replaced. So it shares the WEIGHTS file of its base, its
+NETWORK file has the scale factors, and a third file, CHANGES, has all other tensors that differ.
 """
 
 import json
@@ -23,17 +23,17 @@ from models.network.iresnet import IResNet, deployed
 from models.spec import NetworkSpec, is_import_path
 
 NETWORK = "network.json"
-"""Describes a network; "architecture" holds the arguments of IResNet, and "precision" may name the
-dtype in which its answers are proven."""
+"""File of a network's description: "architecture" holds the arguments of IResNet, and "precision"
+may name the dtype in which the network's answers are proven."""
 WEIGHTS = "weights.safetensors"
-"""The tensors of the network's state_dict(), or of the state_dict() of its base."""
+"""File of the tensors in the state_dict() of the network, or of its base if it has one."""
 CHANGES = "changes.safetensors"
-"""For a network with a base: the tensors that are neither equal to the base's nor scaled ones."""
+"""File, for a network with a base, of the tensors that are no multiples of the base's tensors."""
 _FACTORS = "factors"
 _DTYPES = {"float32": torch.float32, "float64": torch.float64}
 # The largest share of a network's bytes in CHANGES: with more, the network is written whole.
 _MOST_CHANGED = 0.5
-# The names of the counts of NetworkSpec.
+# The integer settings of NetworkSpec.
 _COUNTS = [name for name, kind in get_type_hints(NetworkSpec).items() if kind is int]
 # The largest count or size. Certificates of larger maps would take hours.
 _LARGEST = 100_000
@@ -47,16 +47,18 @@ def write_network(
     Args:
         folder: must exist.
         model: on any device, in any mode.
-        description: of plain values; its "architecture" must be the arguments of IResNet that build
-            a network with the tensors of model. classifier_eps is added.
-        base: the network that model was made from, with tensors of the same names and shapes. If
-            most of them are shared, CHANGES is written instead of WEIGHTS, and the network is read
-            with the WEIGHTS of base. It comes back the same, bit for bit.
+        description: values that JSON can hold; its "architecture" must be the arguments of IResNet
+            that build a network with the tensors of model. classifier_eps is added to them.
+        base: the network that model was made from, with tensors of the same names and shapes. If at
+            most half of the bytes are in tensors that are no multiples of base's, CHANGES is
+            written instead of WEIGHTS. Read with base's WEIGHTS, the network is the same, bit for
+            bit.
 
     Raises:
-        TypeError: if an argument is of another kind.
-        ValueError: before anything is written, if description has no architecture, or what would be
-            read is another function than model, or has tensors of other names, shapes or types.
+        TypeError: if an argument is of the wrong type.
+        ValueError: before anything is written, if folder is missing, description has no
+            architecture, or the network that would be read computes another function than model or
+            has tensors of other names, shapes or dtypes.
     """
     for name, value, kind in (
         ("folder", folder, Path),
@@ -97,8 +99,7 @@ def write_network(
 
 
 def _tensors(model: IResNet) -> dict[str, Tensor]:
-    """The tensors of a network, each with its own memory, in one layout, so that the same network
-    gives the same bytes."""
+    """Name -> tensor of the state_dict, contiguous on the CPU: equal networks give equal bytes."""
     return {
         name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format)
         for name, tensor in model.state_dict().items()
@@ -112,8 +113,8 @@ def _n_bytes(tensors: Mapping[str, Tensor]) -> int:
 def _compared(
     tensors: Mapping[str, Tensor], base: Mapping[str, Tensor]
 ) -> tuple[dict[str, float], dict[str, Tensor]]:
-    """What differs from the base, by name: the factors of tensors that are a multiple of the base's
-    tensor, and the other tensors themselves."""
+    """Returns (factors, changed), by the names of the tensors that differ from the base's: the
+    factor of each tensor that is a multiple of the base's, and every other tensor itself."""
     factors, changed = {}, {}
     for name, tensor in tensors.items():
         if _is_same(tensor, base[name]):
@@ -127,10 +128,10 @@ def _compared(
 
 
 def _factor(tensor: Tensor, base: Tensor) -> float | None:
-    """f with tensor == f * base, bit for bit; None if there is none."""
+    """The factor f with tensor == f * base, bit for bit; None if there is none."""
     if tensor.dtype != torch.float32 or not tensor.numel():
         return None
-    # By the largest entry, where rounding matters least; the quotient may be off by one bit.
+    # From the largest entry, where rounding matters least; the quotient may be off by one bit.
     at = base.abs().argmax()
     near = tensor.flatten()[at] / base.flatten()[at]
     for toward in (near, torch.tensor(0.0), torch.tensor(torch.inf)):
@@ -141,7 +142,7 @@ def _factor(tensor: Tensor, base: Tensor) -> float | None:
 
 
 def _is_same(tensor: Tensor, other: Tensor) -> bool:
-    """Bit for bit."""
+    """Whether two tensors have one dtype and the same bits."""
     one, two = tensor.flatten().view(torch.uint8), other.flatten().view(torch.uint8)
     return tensor.dtype == other.dtype and torch.equal(one, two)
 
@@ -153,8 +154,8 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
 
     Raises:
         TypeError: if folder is no Path.
-        ValueError: in one line with the file's name, if one cannot be read, NETWORK describes no
-            network, or WEIGHTS has not exactly the tensors of that network.
+        ValueError: in one line with the file's name, if a file cannot be read, NETWORK describes no
+            network or one that needs `trust`, or WEIGHTS has other tensors than that network.
     """
     check_kind("folder", folder, Path)
     content = _content(folder / NETWORK)
@@ -172,8 +173,8 @@ def read_network(folder: Path, *, trust: bool = False) -> IResNet:
 
 
 def proven_dtype(folder: Path) -> torch.dtype:
-    """The dtype in which the answers of the network that `write_network` wrote into a folder are
-    proven; tensors are stored in float32. float32 if NETWORK does not say, as in older files.
+    """The dtype in which answers are proven, of the network that `write_network` wrote into a
+    folder: float32 if NETWORK does not say, as in older files. Tensors are stored in float32.
 
     Raises:
         ValueError: in one line, if NETWORK cannot be read or names another dtype.
@@ -187,7 +188,7 @@ def proven_dtype(folder: Path) -> torch.dtype:
 
 
 def _filled(model: IResNet, tensors: Mapping[str, Tensor]) -> IResNet:
-    """A network of `_built` with values, in eval mode, on the CPU."""
+    """The model of `_built` with these tensors as values, in eval mode, on the CPU."""
     model = model.to_empty(device="cpu")
     model.load_state_dict(tensors)
     return model.eval()
@@ -201,7 +202,8 @@ def _loaded(path: Path) -> dict[str, Tensor]:
 
 
 def _check(file: str, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]) -> None:
-    """Check that a file has the expected tensors; CHANGES may have some of them."""
+    """Raise ValueError unless a file has exactly the expected tensors, by name, shape and dtype;
+    CHANGES may lack some."""
     for name in sorted(tensors.keys() ^ expected.keys()):
         if name in tensors:
             raise ValueError(f"{file} has a tensor that it must not have: {name}")
@@ -230,7 +232,8 @@ def _change(tensors: dict[str, Tensor], factors: object, path: Path) -> None:
 
 
 def _content(path: Path) -> Mapping[str, Any]:
-    """The content of NETWORK, whose sizes and counts are not beyond all measure."""
+    """The content of a NETWORK file. Raises ValueError if it cannot be read, or if a size or count
+    in it is not a whole number of at most _LARGEST."""
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
         architecture = content["architecture"]
@@ -248,11 +251,11 @@ def _content(path: Path) -> Mapping[str, Any]:
 
 
 def _built(architecture: Mapping[str, Any]) -> IResNet:
-    """A network without memory for its tensors."""
+    """A network on the device meta, without memory. Raises ValueError if it cannot be built."""
     try:
         with torch.device("meta"):
             return IResNet(NetworkSpec(**architecture))
-    # Whatever the code of another author's blocks raises, too.
+    # Any exception, since another author's blocks may raise any.
     except Exception as error:
         raise ValueError(f"{NETWORK} describes no network: {_one_line(error)}") from error
 

@@ -25,9 +25,8 @@ class Predictor:
     def predict(
         self, images: NDArray[np.float32], params: dict[str, Any] | None = None
     ) -> NDArray[np.floating]:
-        """Logits (N, n_classes), in the precision in which the answers are proven, of images,
-        float32 (N, C, H, W), normalized as the images that the network was trained on. No params
-        are known."""
+        """Logits (N, n_classes), in the precision in which the answers are proven. `images`,
+        float32 (N, C, H, W), must be normalized like the training images; `params` is ignored."""
         batches = torch.as_tensor(images, dtype=self._dtype).split(_BATCH_SIZE)
         logits: NDArray[np.floating] = torch.cat([self._network(b) for b in batches]).numpy()
         return logits
@@ -39,7 +38,7 @@ class Predictor:
 
 
 def _load_pyfunc(path: str) -> Predictor:
-    """The network that `write_network` wrote into a folder. MLflow runs whatever a model names, so
-    blocks of another author are imported too, from where this runs."""
+    """The network that `write_network` wrote into the folder `path`. MLflow runs whatever code a
+    model names, so the code of other authors' blocks is imported from where this runs, too."""
     folder = Path(path)
     return Predictor(read_network(folder, trust=True).to(proven_dtype(folder)))

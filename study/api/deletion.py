@@ -13,8 +13,8 @@ from study.tracking.removal import Holdings
 
 @dataclass(frozen=True)
 class Deletion:
-    """A planned deletion: of what MLflow holds, and of the folder or bucket of the checkpoints and
-    state."""
+    """A planned deletion of a study: of what MLflow holds of it, and of the folder or bucket with
+    its checkpoints and state."""
 
     driver: Driver
     held: Holdings
@@ -35,11 +35,8 @@ class Deletion:
         return lines
 
     def carry_out(self) -> None:
-        """Delete the study.
-
-        Raises:
-            FailedError: if a part of it cannot be deleted; a second call deletes the rest.
-        """
+        """Delete the study. Raises FailedError if a part of it cannot be deleted; a second call
+        deletes the rest."""
         try:
             # MLflow last: a second call finds the study there.
             storage.delete(self.folder)

@@ -38,12 +38,12 @@ def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
 
 
 def _ended(driver: Driver, outcome: Outcome) -> tuple[Outcome, Report | None]:
-    """The outcome, and the report of a study that is done."""
+    """The outcome, and the report after publishing it; None unless the study is done."""
     return outcome, published(driver, outcome.study) if outcome.is_done else None
 
 
 def loop(driver: Driver, asked: Asked) -> AbstractContextManager[Loop]:
-    """A new study that is told its networks, whose results are published at its end."""
+    """A new study whose networks its user trains, and whose results are published at its end."""
     return own_loop.opened(driver, asked, partial(published, driver))
 
 

@@ -14,7 +14,7 @@ def verify_network(
     trust: bool = False,
 ) -> tuple[str, Proof]:
     """Verify a network by its handle, such as "digits/0004", or the beginning of its run id, as
-    `Study.verify` does. Returns its name and run, for messages, and the result."""
+    `Study.verify` does. Returns (name, proof): its name and run, for messages; the result."""
     records = Driver.of(tracking_uri).records
     run_id = run_of(records, network)
     with fetched(records, run_id) as stored:

@@ -23,13 +23,13 @@ class Shown(ABC):
 
     @property
     def front(self) -> "pd.DataFrame":
-        """The front, one row per network, as in the report's CSV; of one study the best first."""
+        """The front, one row per network, as in the report's CSV; for one study, best first."""
         return self.results.selected(every=False).copy()
 
     @property
     def hypervolume(self) -> float | None:
-        """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' scales, log10 for bounds of the inverse; None if one has no reference value."""
+        """Volume dominated by the front within the reference point, exact, on the objectives'
+        scales (log10 for bounds of the inverse); None if an objective has no reference value."""
         return self.results.hypervolume
 
     def as_json(self, every: bool) -> str:
@@ -45,7 +45,7 @@ class Shown(ABC):
 
         Args:
             every: include networks that are not on the front, each with its mark.
-            options: of the commands printed for the user; for several studies, the option for
+            options: added to the commands that are printed; for several studies, the option for
                 MLflow's address without its value.
         """
         self.view.print_to(wide_console(), every, options)
@@ -53,7 +53,7 @@ class Shown(ABC):
     @property
     @abstractmethod
     def view(self) -> View[Any]:
-        """The sections of it."""
+        """The sections that are printed, and drawn in a page."""
 
     @renamed({"html": "path"})
     def write_page(self, path: str | Path) -> None:

@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 __all__ = ["Driver", "Study", "loop", "open", "run"]
 
 _LABEL = re.compile(r"[0-9]{4,}(@.+)?")
-# Without the signs of a handle: an alias, or the beginning of a run id.
+# A name without the / and @ of a handle: an alias, or the beginning of a run id.
 _WORD = re.compile(r"[^/@]*")
 
 
@@ -112,8 +112,8 @@ def loop(
                 mine.tell(trial)
         study.open(mine.name).front
 
-    Samples, measurements, certificates, ladder and report are as those of a study that trains. It
-    runs in this process, without Ray, and cannot be resumed. Arguments and errors as for `run`.
+    Samples, measurements, certificates, ladder and report are as in a study that trains by itself.
+    It runs in this process, without Ray, and cannot be resumed. Arguments and errors as for `run`.
     """
     asked = asked_for(space, {"name": name})
     driver = Driver.of(tracking_uri, storage_path)
@@ -174,7 +174,7 @@ class Study(Shown):
 
     @property
     def config(self) -> StudyConfig:
-        """Its settings."""
+        """The settings of the study."""
         return self.results.study.config
 
     @property
@@ -185,7 +185,7 @@ class Study(Shown):
 
     @property
     def points(self) -> "pd.DataFrame":
-        """All networks, the front first, as in `front`; column `mark` says how each stands."""
+        """All networks, the front first, with the columns of `front`; `mark` is their status."""
         return self.results.frame.copy()
 
     @property
@@ -202,9 +202,9 @@ class Study(Shown):
         return figure(self.results, kind)
 
     def serve(self) -> "Server":
-        """Serve the study's page on this host until the result's `close()` or the process ends;
-        `url` leads to it, and must be kept from users of this host who may not read the page.
-        While the study runs, the page follows it."""
+        """Serve the study's page on this host until the server's `close()` or the process ends. Its
+        `url` must be kept from users of this host who may not read the page. While the study runs,
+        the page follows it."""
         from study.results.views.serving import Server
 
         shown, records = self.results, Records(self.driver.client, keeps_files=True)
@@ -261,18 +261,18 @@ class Study(Shown):
         return run_of(self.driver.records, handle)
 
     def export(self, optuna: str) -> str:
-        """Write all networks as an Optuna study to a database URL, returned without password."""
+        """Write all networks as an Optuna study to a database; returns its URL without password."""
         from study.results.views.published import export
 
         return export(self.results, optuna)
 
     def page_in_mlflow(self) -> tuple[str | None, str]:
-        """The command that starts MLflow's server, None if one runs; and the study's page there."""
+        """(command that starts MLflow's server, None if one runs; address of the study's page)."""
         return study_page(self.driver.client.tracking_uri, self.results.study.experiment_id)
 
     def resume(self, *, trials: int | None = None, max_hours: float | None = None) -> "Study":
         """Resume the study, to finish, extend or publish it; returns the study afterwards. `trials`
-        and `max_hours` count in all, and must be more than before. Raises as `study.run`."""
+        and `max_hours` are totals, and must be more than before. Raises as `study.run`."""
         self.driver.check_ray()
         # Ray and torch take seconds to import: only a resume waits for them.
         from study.api import launched

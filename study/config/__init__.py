@@ -5,6 +5,6 @@ space     the parameters that a study varies
 search    sampler, scheduler, and the resources of a trial
 study     all of them together, and the rules between them
 parser    a mapping of keys -> StudyConfig
-file      a YAML file -> that mapping
-imports   code of the user's own that settings name, by import path
+file      reads a YAML file into that mapping, and writes a study as one
+imports   the user's own code, which settings name by import path
 """

@@ -1,4 +1,4 @@
-"""A study file -> StudyConfig, and back: where YAML is read and written."""
+"""Reads a YAML study file into a StudyConfig, and writes a StudyConfig as YAML."""
 
 import re
 from collections.abc import Hashable, Mapping
@@ -17,9 +17,9 @@ from study.errors import ConfigError, nearest, quoted
 
 # A few lines of nested aliases can expand to billions of values.
 _MOST_VALUES = 10_000
-# Source of a study that was given in Python.
+# Stands for the path of a study file where a study was given in Python.
 _IN_PYTHON = "study.run"
-# Beside the package, in a clone and where it is installed.
+# Folder of the shipped studies: beside the package, in a clone and where it is installed.
 _SHIPPED = Path(__file__).parents[2] / "search_spaces"
 
 
@@ -28,8 +28,8 @@ class Asked:
     """A requested study.
 
     Attributes:
-        source: the path of its file, or what stands for one.
-        options: keys of settings that options gave instead of the file.
+        source: the path of its file; "study.run" if the study was given in Python.
+        options: keys of the settings whose values came from options instead of the file.
     """
 
     config: StudyConfig
@@ -39,8 +39,8 @@ class Asked:
 
 def locate(space: str) -> Path:
     """The path of a study file, from a path or the bare name of a shipped study. A file of that
-    exact name in the working directory takes precedence. Raises ConfigError if a bare name is
-    neither."""
+    exact name in the working directory takes precedence. Raises ConfigError if a bare name belongs
+    to neither a file nor a shipped study."""
     path = Path(space)
     # Only a word, not a path, can be a shipped study.
     if not re.fullmatch(r"\w{1,100}", space) or path.is_file():
@@ -58,7 +58,7 @@ def _shipped() -> dict[str, Path]:
 
 
 def _meant(name: str, folder: Path) -> str:
-    """A hint at the shipped study, or the file in a folder, with the closest name."""
+    """A "did you mean" with the closest name of a shipped study or a file; "" if none is close."""
     # Compared without their endings.
     files = {path.stem: str(path) for path in sorted(folder.glob("*.y*ml"))}
     known = {**{name: name for name in _shipped()}, **files}
@@ -82,10 +82,10 @@ def study_of(
     space: str | Path | Mapping[str, Any] | StudyConfig,
     overrides: Mapping[str, Value] | None = None,
 ) -> Asked:
-    """The study that a file, or its equivalent in Python, and options describe.
+    """The study described by a study file, or by its equivalent in Python, together with options.
 
     Args:
-        space: path of a study file, bare name of a shipped one, content of a study file, or study.
+        space: path of a study file, bare name of a shipped one, content of one, or a StudyConfig.
         overrides: values of options, as for `parse`.
 
     Raises:
@@ -107,12 +107,12 @@ def study_of(
 
 
 def absolute(root: str) -> str:
-    """The absolute path of a folder of data; an address stays."""
+    """The absolute path of a folder of data; an address stays as it is."""
     return root if is_address(root) else str(Path(root).resolve())
 
 
 def _with_paths(content: Any, key: str = "") -> Any:
-    """The content of a study file with an import path for each function and class."""
+    """The content of a study file, with each function and class replaced by its import path."""
     if isinstance(content, Mapping):
         return {
             name: _with_paths(value, f"{key}.{name}" if key else str(name))
@@ -129,7 +129,7 @@ def _with_paths(content: Any, key: str = "") -> Any:
 
 
 def loads(text: str, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
-    """Check the text of a study file; `source` names it in messages. Raises as `load` does."""
+    """Parse and check a study file's text, called `source` in messages. Raises as `load` does."""
     try:
         raw = yaml.load(text, Loader=_Loader)
     except yaml.YAMLError as error:
@@ -210,7 +210,7 @@ _Loader.yaml_implicit_resolvers = {
     for first, known in yaml.SafeLoader.yaml_implicit_resolvers.items()
 }
 for _tag, _pattern in _NUMBERS.items():
-    # Other readers of YAML 1.1 see the numbers of that, too: the text 1:30 is written in quotes.
+    # _Dumper keeps the rules of YAML 1.1 too: text such as 1:30, a number there, is quoted.
     for _kind in (_Loader, _Dumper):
         _kind.add_implicit_resolver(_tag, re.compile(_pattern), list("-+.0123456789"))
 _Loader.add_constructor(_INT, _Loader.construct_yaml_int)

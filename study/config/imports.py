@@ -1,7 +1,7 @@
-"""Code of a user's own, by import path: `package.module:object`.
+"""The user's own code, named by import path: `package.module:object`.
 
 A study names such code by its path alone, so that every process of the study can import it: the
-driver, which also ships it, the workers, and whoever resumes the study.
+driver, which also ships it to the nodes, the workers, and a later command that resumes the study.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ from study.errors import ConfigError, OwnCodeError, absent
 _NAME = r"[^\W\d]\w*"
 _PATH = re.compile(rf"({_NAME}(?:\.{_NAME})*):({_NAME}(?:\.{_NAME})*)")
 _RULE = "must be package.module:object"
-# The module of what a notebook or script defines, which no other process can import.
+# The module of functions defined in a notebook or script: no other process can import them.
 _MAIN = "__main__"
 _SILENT_SECONDS = 10.0
 _STUDY = Path(__file__).parents[1]
@@ -32,7 +32,7 @@ _MODELS = _STUDY.parent / "models"
 
 
 def check_path(text: str, key: str | None = None) -> str:
-    """The text, if it is an import path. Raises ConfigError, about the key, if it is none."""
+    """Return the text if it is an import path, else raise ConfigError about the key."""
     if not _PATH.fullmatch(text):
         raise ConfigError(_RULE, key, text)
     return text
@@ -81,10 +81,10 @@ def called(path: str) -> Callable[..., Any]:
 def _module(path: str) -> ModuleType:
     name = check_path(path).partition(":")[0]
     here = os.getcwd()
-    # Last: a file there must not take the place of a library. `python -m` has it first.
+    # Appended, so that no file there shadows a library. `python -m` itself puts it first.
     if not {"", here} & set(sys.path):
         sys.path.append(here)
-    # A file that was written since this process began, such as beside a notebook, is found too.
+    # So that a file is found that was written after this process began, beside a notebook say.
     invalidate_caches()
     try:
         with awaited(f"the import of {name}"):
@@ -111,12 +111,12 @@ def where(error: BaseException) -> str:
 
 
 def _ways_out(error: BaseException) -> str:
-    """What to do about an error of code that wants another `models` than this project's; empty for
-    any other error."""
+    """A hint for an error of user code that expects a package `models` of its own, but got this
+    project's; empty for any other error."""
     is_absent = isinstance(error, ImportError) and f"{error.name}.".startswith("models.")
     if not is_absent and getattr(error, "obj", None) is not sys.modules.get("models", error):
         return ""
-    # By Python's path alone, without the finder of `study`.
+    # Searches sys.path alone, without the finder that `study` adds.
     other = PathFinder.find_spec("models")
     if other is None:
         return ""
@@ -131,8 +131,8 @@ def _ways_out(error: BaseException) -> str:
 
 @contextmanager
 def users_code(rule: str, key: str, what: str) -> Iterator[None]:
-    """Raise OwnCodeError, about the key, for whatever code of the user's own raises within the
-    context; ConfigErrors and OwnCodeErrors pass. `what` is awaited."""
+    """Turn an exception of the user's own code in the context into an OwnCodeError about the key;
+    ConfigError and OwnCodeError pass unchanged. `what` names the code, as for `awaited`."""
     try:
         with awaited(what):
             yield
@@ -144,8 +144,8 @@ def users_code(rule: str, key: str, what: str) -> Iterator[None]:
 
 @contextmanager
 def awaited(what: str) -> Iterator[None]:
-    """Say on stderr that `what`, code of the user's own, is waited for, once it has run for some
-    seconds, and then each time that the wait has doubled: it may hang."""
+    """Print on stderr that the user's own code, called `what`, is still running: after ten seconds
+    in the context, and then each time that the wait has doubled, since the code may hang."""
     began, has_ended = time.monotonic(), threading.Event()
 
     def say() -> None:
@@ -163,13 +163,13 @@ def awaited(what: str) -> Iterator[None]:
 
 
 def _is_library(file: Path) -> bool:
-    """Whether a source file is no user's: of this project, or installed with Python's packages."""
+    """Whether a source file belongs to this project or an installed package, not to the user."""
     is_ours = bool({_STUDY, _MODELS} & set(file.parents))
     return is_ours or bool({"site-packages", "dist-packages"} & set(file.parts))
 
 
 def _source_files(paths: Iterable[str]) -> dict[str, Path]:
-    """Module -> its source file, for the modules of import paths that have one. Imports them."""
+    """Import the modules of import paths; returns module -> source file, for those with a file."""
     files = {module.__name__: getattr(module, "__file__", None) for module in map(_module, paths)}
     return {name: Path(file) for name, file in sorted(files.items()) if file is not None}
 
@@ -181,8 +181,8 @@ def digests(paths: Iterable[str]) -> dict[str, str]:
 
 
 def to_ship(paths: Iterable[str]) -> list[str]:
-    """The folder of the outermost package, or the file, of each module that is not installed with
-    Python's packages: what a node of a cluster lacks."""
+    """The user's files that a node of a cluster lacks: for each module that is not installed, the
+    folder of its outermost package, or its file if it is in no package."""
     shipped = set[str]()
     for name, file in _source_files(paths).items():
         folder = getattr(sys.modules[name.partition(".")[0]], "__path__", None)

@@ -178,7 +178,7 @@ class _StudyFile(_Searchable):
     def _reference(
         self, metric: str, direction: Direction, constraints: Sequence[Constraint]
     ) -> float:
-        """The worst useful value: of the file, else the constraint's bound, else the metric's."""
+        """The worst useful value: the file's, else a constraint's bound, else the metric's own."""
         if metric in self.reference_point:
             return self.reference_point[metric]
         for constraint in constraints:
@@ -197,7 +197,7 @@ class _StudyFile(_Searchable):
 
 
 def parse(raw: object, source: str, overrides: Mapping[str, Value] | None = None) -> StudyConfig:
-    """Check the content of a study file, such as StudyConfig.to_dict().
+    """Check the content of a study file, such as StudyConfig.to_dict(), and return its study.
 
     Args:
         source: names the file in messages.
@@ -220,7 +220,7 @@ def parse(raw: object, source: str, overrides: Mapping[str, Value] | None = None
 
 
 def _content(raw: object, overrides: Mapping[str, Value]) -> dict[str, Any]:
-    """The content to check. A section that is not a mapping is left as it is."""
+    """The content with `overrides` and metrics' current names; sections of a wrong type stay."""
     if not isinstance(raw, dict):
         raise ConfigError("a study file must be a mapping of keys", value=raw)
     content = dict(raw)
@@ -246,13 +246,13 @@ def _content(raw: object, overrides: Mapping[str, Value]) -> dict[str, Any]:
 
 
 def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> None:
-    """Check that its key allows all values of each parameter, and is not set in its section too."""
+    """Check for each parameter that its key allows all values and is not set in its section too."""
     needed = values_needed(space)
     for key, parameter in space.items():
         section = content.get(SECTION_OF[key], {})
         rule = f"must stand here or in {SECTION_OF[key]}, not in both"
         require(key not in section, rule, f"space.{key}")
-        # Rules across keys are met where the parameter has a value.
+        # With values that its `when` needs: rules across keys need hold only where it is active.
         own = {k: value for k, value in needed[key].items() if SECTION_OF[k] == SECTION_OF[key]}
         for value in parameter.extremes():
             try:
@@ -263,7 +263,7 @@ def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> 
 
 def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
     """Check types, keys, and the rules at the fields. Raises ConfigError for an unknown key if
-    there is one, since a missing key may only be misspelled; else for the first mistake."""
+    there is one, which may be a required key misspelled; else for the first mistake."""
     try:
         # As JSON, since strict validation in Python accepts no list as a tuple. Dates, which YAML
         # has and JSON lacks, become text again.
@@ -276,7 +276,7 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
         errors = error.errors()
     except (ValueError, RecursionError):
         raise ConfigError(CONTAINS_ITSELF) from None
-    # A union of list and number gives an error for each; the deeper one is what was meant.
+    # A field that takes a list or a number gives an error for each; the deeper one is meant.
     raise _one_line(
         max(
             errors,
@@ -290,7 +290,7 @@ def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
 
 
 def _one_line(error: ErrorDetails) -> ConfigError:
-    """An error of pydantic in the words of a study file."""
+    """The ConfigError for an error of pydantic, in the terms of a study file."""
     kind, value = error["type"], error["input"]
     keys = [str(part) for part in error["loc"] if part not in _NO_KEYS]
     if kind == "value_error":

@@ -10,7 +10,7 @@ from study.errors import ConfigError, require, unknown
 
 MOST_RUNGS = 100
 SHARE = 0.0001
-"""The smallest part of a CPU or a GPU: Ray counts no smaller ones."""
+"""The smallest share of a CPU or a GPU that a trial can ask for: Ray counts no smaller ones."""
 SAMPLERS = ("tpe", "nsga2", "gp", "sobol", "random", "grid")
 
 
@@ -19,23 +19,23 @@ class StopConfig:
     """The stopping criterion: a study ends once its front no longer grows."""
 
     hypervolume_gain: float = setting(0.005, gt=0, lt=1)
-    """Stop once the hypervolume has grown by less than this part of itself ..."""
+    """Stop once the hypervolume has grown, over `over_trials`, by less than this part of itself."""
     over_trials: int = setting(10, ge=1, le=LARGEST)
-    """... over this many trials that completed last."""
+    """How many of the latest completed trials the growth of the hypervolume is measured over."""
 
 
 @dataclass(frozen=True)
 class SearchConfig:
-    """The sampler, the number of samples, and what becomes of each."""
+    """The sampler, the number of samples, and what is done with each."""
 
     sampler: str = "tpe"
-    """tpe, nsga2, gp, sobol, random, grid, or the import path of a function of the user's own:
-    seed -> a sampler of Optuna, which can be pickled."""
+    """tpe, nsga2, gp, sobol, random, grid, or the import path of a function of the user's own that
+    takes a seed and returns an Optuna sampler that can be pickled."""
     n_trials: int | None = setting(None, ge=1, le=LARGEST)
-    """Number of samples. A grid may leave it out: its size."""
+    """Number of samples. With sampler grid it may be left out, and is the size of the grid."""
     first: tuple[dict[str, Any], ...] = ()
-    """Samples that precede the sampler's: parameter of the space -> value. They count among
-    n_trials, and a grid does not repeat them."""
+    """Samples to train before any of the sampler's: each a mapping, parameter of the space ->
+    value. They count among n_trials, and a grid does not repeat them."""
     seed: int = setting(0, ge=0, lt=2**31)
     """Seed of the sampler and, with the trial's number, of each trial."""
     n_startup_trials: int = setting(10, ge=1, le=LARGEST)
@@ -45,17 +45,17 @@ class SearchConfig:
     further points of the front. A number n means n bounds, spaced by equal factors from the largest
     target of the study to the smallest. Each trial uses those below its own target."""
     fine_tune_steps: int = setting(0, ge=0, le=LARGEST)
-    """Training steps at each rung of the ladder."""
+    """Training steps at each rung of the ladder, before the projection."""
     control: bool = False
-    """Also fit the classifier of each completed trial alone, as if its body changed nothing; needs
-    head: lipschitz. It shows what the body is for, and is never on the front."""
+    """Also fit the classifier of each completed trial alone, with every block switched off; needs
+    head: lipschitz. It shows what the blocks contribute, and is never on the front."""
     repeats: int = setting(1, ge=1, le=1000)
-    """Each sample is trained this many times, with different seeds; but not again once it is
-    dominated by more than its spread."""
+    """How often each sample is trained, with different seeds. It is not trained again once it is
+    dominated by more than the spread of its trainings."""
     stop: StopConfig | None = None
     """Stop proposing once the front no longer grows; null always proposes n_trials."""
     max_hours: float | None = setting(None, gt=0, le=LARGEST)
-    """Propose no trial after this many hours, with those before a resume; running trials finish."""
+    """Start no trial after this many hours of all launches together; running trials finish."""
 
     def __post_init__(self) -> None:
         if is_import_path(self.sampler):
@@ -86,7 +86,7 @@ class SchedulerConfig:
     reduction_factor: int = setting(3, ge=2, le=LARGEST)
     """One trial in this many goes on from each rung, at epoch grace_period * reduction_factor^i."""
     brackets: int = setting(1, ge=1, le=1000)
-    """A trial skips the first s rungs, s its number modulo this: 0, 1, ... in turn."""
+    """Trial number t skips the first t mod brackets rungs: 0, 1, ... in turn."""
 
     def __post_init__(self) -> None:
         rule = "must be left out with mo_asha, which takes all objectives"
@@ -98,9 +98,9 @@ class ResourcesConfig:
     """The resources of each trial. Trials with fractions of a GPU share it."""
 
     cpus: float = setting(1, ge=SHARE, le=10_000)
-    """A fraction of one, or a whole number."""
+    """A fraction of one CPU, or a whole number of CPUs."""
     gpus: float = setting(0, ge=0, le=1)
-    """At most 1: a trial trains on one GPU."""
+    """Number or fraction of GPUs, at most 1: a trial trains on one GPU."""
 
     def __post_init__(self) -> None:
         rule = f"must be 0, or at least {SHARE:g}"

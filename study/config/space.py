@@ -1,7 +1,7 @@
 """The parameters that a study varies: float, int and categorical, each checking itself.
 
-A parameter with `when` is part of a sample only if each parameter that it names, which stands ahead
-of it in the space, has the value there, or one of a list of values.
+A parameter may have a condition, `when`: {name of an earlier parameter: value or list of values}.
+It is then part of a sample only if each parameter named there has that value, or one of the list.
 """
 
 import json
@@ -13,7 +13,7 @@ from models import setting
 from study.errors import quoted, require
 
 MOST_VALUES = 1_000_000
-"""The most values of a parameter with a step, and of a whole grid."""
+"""The largest number of values of a parameter with a step, and of samples in a whole grid."""
 Value = bool | int | float | str | list[Any] | None
 
 
@@ -61,8 +61,8 @@ class FloatParameter(_Range):
     step: float | None = setting(None, gt=0)
 
     def nearest(self, value: float) -> float:
-        """The value of the space equal to one accepted by `contains`, but for type and rounding: 0
-        becomes 0.0, and with a step a value becomes the exact step."""
+        """The space's own form of a value that `contains` accepts: always a float, so 0 becomes
+        0.0, and with a step the exact value on the grid."""
         grid = self.grid() or [value]
         return float(min(grid, key=lambda step: abs(step - value)))
 
@@ -109,7 +109,7 @@ class CategoricalParameter:
         require(n_distinct == len(choices), "must have each value once", "choices", choices)
 
     def extremes(self) -> list[Value]:
-        """Every choice; also what a grid has."""
+        """Every choice; also serves as `grid`."""
         return list(self.choices)
 
     def contains(self, value: object) -> bool:
@@ -128,7 +128,7 @@ PARAMETER_TYPES: dict[str, type[Parameter]] = {
 
 
 def is_active(parameter: Parameter, sample: Mapping[str, Value]) -> bool:
-    """Whether a parameter is part of a sample with these values of the parameters ahead of it."""
+    """Whether a parameter's `when` holds, given the sample's values of the parameters before it."""
     return all(
         name in sample and sample[name] in (wanted if isinstance(wanted, list) else [wanted])
         for name, wanted in (parameter.when or {}).items()
@@ -136,8 +136,8 @@ def is_active(parameter: Parameter, sample: Mapping[str, Value]) -> bool:
 
 
 def values_needed(space: Mapping[str, Parameter]) -> dict[str, dict[str, Value]]:
-    """For each parameter values of others with which it is part of a sample, one of each. Raises
-    ConfigError unless each condition is on a value that an earlier parameter can have."""
+    """For each parameter, the first allowed value of every earlier parameter that its `when` needs,
+    directly or not. Raises ConfigError unless each `when` is on values of earlier parameters."""
     needed: dict[str, dict[str, Value]] = {}
     for key, parameter in space.items():
         own: dict[str, Value] = {}

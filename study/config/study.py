@@ -51,14 +51,14 @@ class StudyConfig:
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
-        """What each metric of the study means, with its radius, the user's own last."""
+        """Name -> meaning of each metric, at the study's radius; the user's own come last."""
         known = {name: metric.at(self.evaluation.radius) for name, metric in METRICS.items()}
         own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
         return {**known, **own}
 
     @property
     def import_paths(self) -> tuple[tuple[str, str], ...]:
-        """(key of the study file, import path), of all code of the user's own."""
+        """(key of the study file, import path) for each piece of the user's own code."""
         named = (
             ("data.name", self.data.name),
             ("model.block", self.model.block),
@@ -71,17 +71,17 @@ class StudyConfig:
 
     @property
     def proven_by(self) -> tuple[str, ...]:
-        """The import paths of blocks whose bounds are the word of their author."""
+        """Import paths of blocks whose bounds their author states, and nothing here proves."""
         return tuple(path for key, path in self.import_paths if key == "model.block")
 
     @property
     def to_verify(self) -> tuple[str, ...]:
-        """The options of study.verify that its networks need."""
+        """The options that study.verify needs for this study's networks."""
         return ("--trust",) if self.proven_by else ()
 
     @property
     def goals(self) -> tuple[Objective | Constraint, ...]:
-        """The objectives, and the constraints behind them."""
+        """The objectives, followed by the constraints."""
         return (*self.objectives, *self.constraints)
 
     @property
@@ -92,7 +92,7 @@ class StudyConfig:
 
     @property
     def n_trainings(self) -> int:
-        """The most trials: samples and their repeats."""
+        """The largest possible number of trials: samples times repeats."""
         return self.n_trials * self.search.repeats
 
     @property
@@ -112,7 +112,7 @@ class StudyConfig:
         return tuple(dict.fromkeys(float(f"{bound:.4g}") for bound in steps if bound < high))
 
     def active(self, values: Mapping[str, Value]) -> dict[str, Value]:
-        """A sample with a value of each parameter, without those whose `when` it does not meet."""
+        """The sample made of these values, without parameters whose `when` does not hold."""
         sample: dict[str, Value] = {}
         for key, parameter in self.space:
             if is_active(parameter, sample):
@@ -120,8 +120,8 @@ class StudyConfig:
         return sample
 
     def grid(self) -> list[dict[str, Value]]:
-        """Every sample of the space of a grid: search.first, then the others in order. If several
-        mean the same network, only the first is there: without spectral normalization the
+        """Every sample of a grid: search.first, then the others in order. Of samples that mean the
+        same network, only the first is kept: without spectral normalization, for one, the
         coefficient has no effect."""
         keys = [key for key, _ in self.space]
         given = ({key: one[key] for key in keys if key in one} for one in self.search.first)
@@ -136,7 +136,7 @@ class StudyConfig:
         return list(samples.values())
 
     def resolve(self, sample: Mapping[str, Value], seed: int) -> TrialConfig:
-        """The trial that a sample of the space means."""
+        """The settings of the trial that trains a sample of the space with a seed."""
         sections = {name: getattr(self, name) for name in SEARCHABLE}
         for key, value in sample.items():
             section = SECTION_OF[key]
@@ -183,7 +183,7 @@ class StudyConfig:
         return {key: _plain(value) for key, value in whole.items()}
 
     def to_short_dict(self) -> dict[str, Any]:
-        """As to_dict, without defaults; `parse` turns it into the same study."""
+        """The content of a study file without defaults; `parse` turns it into the same study."""
         whole = self.to_dict()
         for name, kind in SECTIONS.items():
             defaults = _plain(asdict(kind()))
@@ -192,9 +192,9 @@ class StudyConfig:
         return {key: value for key, value in whole.items() if value not in ({}, [])}
 
     def completed(self) -> "StudyConfig":
-        """The study after the checks across sections, with settings filled in that depend on
-        others: n_trials of a grid, the metric of asha, the radius, and search.first with the values
-        of the space. Raises ConfigError for the first setting that breaks a rule."""
+        """The study, checked across its sections, with the settings filled in that depend on
+        others: n_trials of a grid, the metric of asha, the radius, and exact values of the space in
+        search.first. Raises ConfigError for the first setting that breaks a rule."""
         self._check_ladder()
         self._check_sampler()
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
@@ -238,7 +238,7 @@ class StudyConfig:
         require(self.search.sampler != "gp" or name == "fifo", rule, "search.sampler", "gp")
 
     def _check_goals(self) -> None:
-        """A network can meet each constraint, and be better than the reference point."""
+        """Check that a network can meet each constraint and be better than the reference point."""
         known = self.known_metrics
         for constraint in self.constraints:
             metric, best = constraint.metric, known[constraint.metric].limit(constraint.direction)
@@ -257,7 +257,7 @@ class StudyConfig:
             require(is_worse(reference, best), rule, key, reference)
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """A sample of search.first with the values of the space."""
+        """Check a sample of search.first; returns it with exact values of the space."""
         place, space = "search.first", dict(self.space)
         for key in sample:
             if key not in space:
@@ -311,7 +311,7 @@ SEARCHABLE: dict[str, Any] = {
     "model": ModelConfig,
     "training": TrainingConfig,
 }
-"""Sections whose keys may stand in `space` instead."""
+"""Section -> its class, for the sections whose keys may be searched, in `space`."""
 SECTIONS: dict[str, Any] = {
     **SEARCHABLE,
     "evaluation": EvaluationConfig,

@@ -12,12 +12,12 @@ from study.config.imports import check_path
 from study.errors import ConfigError, require, unknown
 
 COEFF = "coeff"
-"""Model setting: the target of spectral normalization."""
+"""Name of the model setting with the target of spectral normalization."""
 MAX_EPOCHS = "max_epochs"
-"""Training setting: the budget of a trial."""
+"""Name of the training setting with the budget of a trial."""
 
 IMAGE_FOLDER = "image_folder"
-"""The data set of the images below a folder."""
+"""Name of the data set that is read from a folder of images."""
 _FOLDER_SIZE = 32
 RADII = {
     "digits": 0.5,
@@ -26,30 +26,29 @@ RADII = {
     "cifar10": 36 / 255,
     IMAGE_FOLDER: 36 / 255,
 }
-"""The radius at which certified accuracy is usually given for each data set, or for those like it,
-l2, in pixels of [0, 1]. Data of the user's own has the radius of cifar10."""
+"""Data set -> the l2 radius, in pixels of [0, 1], at which certified accuracy is usually reported
+for it or for similar data. The user's own data takes the radius of cifar10."""
 
 LARGEST = 1_000_000
-"""The largest count that costs nothing by itself; a larger number is a slip of the pen."""
+"""Upper limit of settings that are counts; a larger number is taken for a slip of the pen."""
 
 SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
-"""Settings of data that decide which images are for validation, and what they look like.
-Augmentation and the number of training images are part of what studies compare."""
+"""Data settings that decide which images are for validation, and what they look like. Augmentation
+and the number of training images are left out, since studies that differ in them are compared."""
 
 MEASURED, OBJECTIVES, GOALS = "measured", "objectives", "goals"
-"""Keys of what stored networks state of their figures; see `TrialConfig.meaning`."""
+"""Keys in a stored network's description of its figures; see `TrialConfig.meaning`."""
 
 Precision = Literal["float32", "float64"]
 
 
 def default_radius(data_name: str) -> float:
-    """The radius at which certified accuracy is given if a study asks for none, l2, in pixels of
-    [0, 1]."""
+    """The l2 radius of certified accuracy, in pixels of [0, 1], for a study that sets none."""
     return RADII.get(data_name, RADII["cifar10"])
 
 
 def is_address(root: str) -> bool:
-    """Whether a root of data is an address of fsspec, such as s3://bucket/images, and no folder."""
+    """Whether a data root is an fsspec address, such as s3://bucket/images, and not a folder."""
     return "://" in root
 
 
@@ -59,29 +58,29 @@ class DataConfig:
 
     name: str = "digits"
     """digits, mnist, fashion_mnist, cifar10, image_folder, or the import path of a function of the
-    user's own: root -> study.Dataset, or a map-style data set of torchvision's kind."""
+    user's own that takes the root and returns a study.Dataset or a map-style data set."""
     root: str = "data"
     """Folder with the files, in torchvision's layout; for image_folder with train/ and perhaps
     test/, which have a folder for each class. An address that fsspec reads, such as
-    s3://bucket/images, is fetched once a node."""
+    s3://bucket/images, is fetched once per node."""
     val_fraction: float = setting(0.1, gt=0, lt=1)
     """Part of the training data that is held out for validation, in (0, 1)."""
     test_fraction: float = setting(0.2, gt=0, lt=1)
-    """Part that becomes the test set of a data set without its own, in (0, 1)."""
+    """Part that is held out for testing if the data set has no test set of its own, in (0, 1)."""
     split_seed: int = setting(0, ge=0, lt=2**63)
-    """The same for all trials of a study, whatever their seeds."""
+    """Seed of the splits: the same for all trials of a study, whatever their own seeds."""
     shift: int | None = setting(None, ge=0, le=1000)
-    """Random shifts of up to this many pixels; null takes the data set's own."""
+    """Random shifts of up to this many pixels; null takes the data set's default."""
     flip: bool | None = None
-    """Random horizontal flips; null takes the data set's own."""
+    """Random horizontal flips; null takes the data set's default."""
     size: int | None = setting(None, ge=0, le=10_000)
-    """Pixels a side after resizing; image_folder crops images to a square first. 0, for which null
-    stands in a study file, keeps images as they are, all of one size. None, which a study file has
-    without this key, takes 32 for image_folder, and 0 for other data."""
+    """Pixels a side after resizing; image_folder also crops images to squares. 0, in a study file
+    also null, keeps images as they are: all must have one size. Where the key is missing (None in
+    Python), image_folder takes 32 and other data 0."""
     max_train: int | None = setting(None, ge=2, le=LARGEST)
-    """Most training images, drawn with split_seed after validation is held out; null takes all."""
+    """The most training images, drawn with split_seed once validation is held out; null: all."""
     download: bool = False
-    """Fetch a torchvision data set that is not there."""
+    """Download a torchvision data set if its files are not there."""
 
     def __post_init__(self) -> None:
         if is_import_path(self.name):
@@ -95,7 +94,7 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class ModelConfig(NetworkSettings):
-    """The network."""
+    """The settings of the network."""
 
     def __post_init__(self) -> None:
         try:
@@ -109,27 +108,27 @@ class ModelConfig(NetworkSettings):
 
 @dataclass(frozen=True)
 class TrainingConfig:
-    """How it is trained. Defaults: the paper's recipe (appendix A)."""
+    """How the network is trained. Defaults: the paper's recipe (appendix A)."""
 
     max_epochs: int = setting(200, ge=1, le=LARGEST)
     batch_size: int = setting(128, ge=2, le=LARGEST)
     optimizer: Literal["sgd", "muon"] = "sgd"
-    """muon: for the kernels of the invertible part, with AdamW for all other parameters."""
+    """muon trains the kernels of the invertible part, and AdamW then all other parameters."""
     lr: float = setting(0.1, gt=0)
-    """The peak learning rate. With muon it is for kernels: the spectral norm by which a step
-    changes a kernel, as a matrix (c_out, c_in k k)."""
+    """The peak learning rate. With muon it is for kernels alone: the spectral norm of the change
+    that a step makes to a kernel, seen as a matrix (c_out, c_in k k)."""
     other_lr: float = setting(0.02, gt=0)
     """muon: the peak learning rate of AdamW. For biases of normalized layers it is multiplied by
     0.1 and by the product of the block's targets up to the layer."""
     momentum: float = setting(0.9, ge=0, lt=1)
     nesterov: bool | None = None
-    """null: with muon yes, with sgd no."""
+    """Nesterov momentum; null takes true with muon, false with sgd."""
     weight_decay: float = setting(5e-4, ge=0)
-    """With muon, AdamW's only: under normalization kernels have no scale, and do not decay."""
+    """With muon it is AdamW's alone: normalized kernels have no scale, and do not decay."""
     orthogonalization_steps: int = setting(3, ge=1, le=1000)
     """muon: steps of Newton-Schulz iteration."""
     lr_schedule: Literal["step", "one_cycle"] = "step"
-    """step: multiplied by lr_decay at each milestone. one_cycle: a linear warm-up over
+    """step: the rate is multiplied by lr_decay at each milestone. one_cycle: a linear warm-up over
     warmup_fraction, then cosine decay to zero, for short runs."""
     lr_milestones: tuple[float, ...] = (0.3, 0.6, 0.8)
     """Fractions of max_epochs, increasing, in (0, 1)."""
@@ -138,13 +137,13 @@ class TrainingConfig:
     report_every: int = setting(1, ge=1, le=LARGEST)
     """Epochs between two reports; the last epoch always reports."""
     loss: Literal["cross_entropy", "margin"] = "cross_entropy"
-    """margin: by how much the proven radius of an image falls short of `margin`, softly; needs
-    head: lipschitz and norm: spectral."""
+    """margin: a soft penalty on how far the proven radius of an image falls short of `margin`;
+    needs head: lipschitz and norm: spectral."""
     margin: float | None = setting(None, gt=0)
     """For loss: margin; l2, in pixels of [0, 1]. A small margin favors accuracy, a large one radii.
     null takes the radius of certified_accuracy."""
     temperature: float = setting(0.1, gt=0)
-    """For loss: margin; in pixels of [0, 1]: how far from the margin radii still count."""
+    """For loss: margin; about how far from the margin, in pixels of [0, 1], radii still matter."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
@@ -166,12 +165,12 @@ class EvaluationConfig:
     """How networks are measured; the same for all trials of a study, never searched."""
 
     radius: float | None = setting(None, gt=0)
-    """The radius of certified_accuracy: l2, in pixels of [0, 1]. null takes the data set's own."""
+    """The radius of certified_accuracy: l2, in pixels of [0, 1]. null takes the data's default."""
 
     precision: Precision | None = None
-    """In which networks answer, where answers are counted, certified or attacked: proven radii have
-    its rounding in them. null: float64 with head: lipschitz, else float32. float64 takes two to
-    five times as long on a CPU. The inverse is measured in float32."""
+    """The precision in which images are classified for accuracies, certified radii and attacks; its
+    rounding lowers the radii. null: float64 with head: lipschitz, else float32. float64 takes two
+    to five times as long on a CPU. The inverse is measured in float32."""
     n_inverse_samples: int = setting(256, ge=1, le=LARGEST)
     """Images of the validation split that are inverted at each report: the first ones."""
     inverse_rtol: float = setting(1e-6, gt=0)
@@ -194,7 +193,7 @@ class OwnMetric:
     direction: Literal["maximize", "minimize"]
     """Which way is better."""
     worst: float | None = None
-    """No useful network is worse: its default coordinate of the reference point."""
+    """The default coordinate of the reference point: no useful network is worse."""
 
     def __post_init__(self) -> None:
         check_path(self.of, "of")
@@ -208,9 +207,9 @@ class TrialConfig:
         objectives: names of the metrics that must be finite in every report.
         goals: what its study seeks: metric -> "minimize", "< 1", or both with a comma between.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
-        fine_tune_steps: training steps at each of them, before it is projected again.
-        control: whether the classifier is fitted alone, too.
-        metrics: of the user's own: name -> import path.
+        fine_tune_steps: training steps at each bound of the ladder, before the projection.
+        control: whether the classifier is also fitted alone, with the body switched off.
+        metrics: the user's own metrics: name -> import path.
     """
 
     seed: int = 0
@@ -237,7 +236,7 @@ class TrialConfig:
 
     @property
     def proven_by(self) -> tuple[str, ...]:
-        """The import path of blocks whose bounds are the word of their author, if it has any."""
+        """The import path of the user's own blocks, whose bounds are not proven here, if any."""
         return (self.model.block,) if is_import_path(self.model.block) else ()
 
     @property
@@ -247,7 +246,7 @@ class TrialConfig:
 
     @property
     def precision(self) -> Precision:
-        """In which the network answers where answers are counted, certified or attacked."""
+        """The precision in which images are classified, certified and attacked."""
         return self.evaluation.precision_with(self.model.head)
 
     @property
@@ -257,8 +256,8 @@ class TrialConfig:
 
     @property
     def meaning(self) -> dict[str, Any]:
-        """What the figures of its networks mean: the settings that decide them, beside the network
-        and the images. Plain values, as stored networks state them."""
+        """What the figures of the trial's networks mean: the settings that decide them, apart from
+        the network and the images. Plain values, as they are written into stored networks."""
         evaluation = self.evaluation
         return {
             "precision": self.precision,

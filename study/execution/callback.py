@@ -12,7 +12,7 @@ class StudyCallback(Callback):
     """Observes a study. A subclass is a dataclass of its arguments; all other state is created by
     `setup`, which Tune calls before the first step.
 
-    Tune pickles its callbacks, but a resumed study gets new ones, so an empty one is pickled.
+    Tune pickles its callbacks, but a resumed study gets new ones: each is pickled as an empty one.
     """
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -20,7 +20,7 @@ class StudyCallback(Callback):
 
 
 class ReportCallback(StudyCallback):
-    """Observes the reports of trials too."""
+    """A StudyCallback that also observes the reports of trials, by `on_report`."""
 
     def on_trial_result(
         self, iteration: int, trials: list[Trial], trial: Trial, result: dict[str, Any], **info: Any
@@ -30,5 +30,5 @@ class ReportCallback(StudyCallback):
             self.on_report(trial, report, result.get("node_ip"))
 
     def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
-        """A trial has reported; `node` is the address of the node that measured."""
+        """Called when a trial has reported; `node` is the address of the node that measured."""
         raise NotImplementedError(f"{type(self).__name__} must define on_report")

@@ -14,14 +14,14 @@ _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 
 
 def provenance() -> dict[str, str]:
-    """Provenance as tags of a run; without a commit outside a git clone or without git."""
+    """Provenance as tags of a run; the commit is left out where there is no git or git clone."""
     versions = {"python": platform.python_version()}
     versions.update({name: version(name) for name in _PACKAGES})
     return {tags.VERSIONS: json.dumps(versions), **_commit()}
 
 
 def own_code(study: StudyConfig) -> dict[str, str]:
-    """The digests of the user's own code as a tag; empty without such code."""
+    """A tag with the digests of the user's own code; empty if the study has no such code."""
     code = digests(path for _, path in study.import_paths)
     return {tags.OWN_CODE: json.dumps(code)} if code else {}
 

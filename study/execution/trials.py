@@ -14,8 +14,8 @@ from study.search.suggestion import Suggestion
 
 @dataclass(frozen=True)
 class TrialView:
-    """The state of a trial at one moment: its last report and checkpoint, and in one line the error
-    for which Tune gave it up, each None if there is none."""
+    """The state of a trial at one moment: its last report and checkpoint, and the error, in one
+    line, for which Tune gave the trial up. Each of these is None if there is none."""
 
     suggestion: Suggestion
     status: TrialStatus
@@ -42,7 +42,7 @@ def suggestion(trial: Trial) -> Suggestion:
 
 def folder_name(trial: Trial) -> str:
     """Name of a trial's folder in the storage. Tune pickles this function with the state of every
-    trial, which is short since a function of a module is pickled by name."""
+    trial: being a module's function, it is pickled by name, which is short."""
     # With Tune's id, since a number may be used again after a crash.
     return f"{suggestion(trial).trial_id}_{trial.trial_id}"
 
@@ -72,7 +72,7 @@ def reports_in(checkpoint: Checkpoint) -> list[EpochReport]:
 
 
 def damaged(checkpoint: str, error: ValueError) -> StorageError:
-    """The error for a checkpoint, by its path, with a file that is not whole."""
+    """The StorageError for a checkpoint, given by its path, in which a file is not whole."""
     return StorageError(
         f"every file of a checkpoint must be whole, but {error}, in {checkpoint}; delete that "
         "folder and resume the study: the trial then goes on from an earlier checkpoint"
@@ -80,7 +80,7 @@ def damaged(checkpoint: str, error: ValueError) -> StorageError:
 
 
 def status(trial: Trial) -> TrialStatus:
-    """Status of a trial. Tune has none for one that was stopped early."""
+    """Status of a trial. Tune itself has no status for a trial that was stopped early."""
     last = report(trial)
     if not trial.is_finished():
         return TrialStatus.RUNNING
@@ -129,8 +129,8 @@ class EndedTrials:
         return trial.trial_id in self._ended
 
     def begin_step(self, trials: list[Trial]) -> list[Trial]:
-        """In the first step return the trials that ended under an earlier driver, which `update`
-        does not return then; else none."""
+        """In the first step, return the trials that ended under an earlier driver, which `update`
+        will not return; in later steps, none."""
         if self.is_begun:
             return []
         self.is_begun = True

@@ -1,4 +1,4 @@
-"""The Ray worker: suggestion -> training -> reports; checkpoint and restore."""
+"""The Ray worker: trains what a suggestion says, reports, checkpoints, and is restored."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -28,24 +28,24 @@ from study.trial.training import Training
 
 # Ray has no error class for a missing checkpoint, only this text.
 _GONE = "does not exist on storage"
-# What the driver takes in a second with a tenth of a core, from all trials together.
+# Messages that the driver takes in a second, from all trials, with a tenth of a core.
 _MESSAGES_A_SECOND = 25.0
-# However large the study, a report waits no longer for those behind it.
+# However large the study, a report waits no longer than this for later ones.
 _LONGEST_WAIT_SECONDS = 4.0
 
 
 def longest_wait(n_at_once: int) -> float:
-    """Seconds that a report may wait for those behind it, where so many trials run at once."""
+    """Seconds that a report may wait for later ones of its trial, with n_at_once trials running."""
     return min(_LONGEST_WAIT_SECONDS, n_at_once / _MESSAGES_A_SECOND)
 
 
 @dataclass(frozen=True)
 class Batching:
-    """Lets a trial train on while nobody would decide anything by its report.
+    """Collects reports of a trial into one message, as long as no decision waits for them.
 
     Attributes:
-        longest_wait_seconds: from a report to the message with it, unless an epoch is much longer
-            than the one before.
+        longest_wait_seconds: longest time from a report to its message, unless an epoch takes much
+            longer than the one before.
         rungs: epochs at which the scheduler decides whether a trial goes on.
     """
 
@@ -53,8 +53,8 @@ class Batching:
     rungs: frozenset[int]
 
     def batch(self, next_report: Callable[[], TrialReport], epoch: int) -> TrialReport:
-        """The reports of a trial from `epoch` on up to the next that the driver should have: the
-        last one, with those before it in `earlier`."""
+        """Train on from `epoch` up to the next report that the driver should have; returns that
+        report, with the reports before it in `earlier`."""
         earlier: list[EpochReport] = []
         first = None
         while True:
@@ -75,7 +75,7 @@ class Batching:
 
 @contextmanager
 def _of_this_node() -> Iterator[None]:
-    """Add the node to errors of a GPU."""
+    """Add the node's address to GPU errors within the context."""
     try:
         with memory_errors():
             yield
@@ -99,8 +99,8 @@ class TrialTrainable(tune.Trainable):
     """A worker process, which trains one trial after another and keeps the data in memory.
 
     A step is one reporting epoch or a batch of them, or all reports again after a restore. Each
-    checkpoint holds all reports of its trial: the second way of the data, by which MLflow gets what
-    it lacks after an outage or a crash.
+    checkpoint also holds all reports of its trial, from which MLflow gets those that it lacks after
+    an outage or a crash.
     """
 
     def setup(  # type: ignore[override]
@@ -126,8 +126,8 @@ class TrialTrainable(tune.Trainable):
         self._restores_from = ""
 
     def _training(self) -> tuple[Training, TimeSpent]:
-        """The training of this trial and its clock. Created lazily: of an error before the first
-        step, Ray passes only a text to the driver."""
+        """The training of this trial and its clock. Created lazily: if an error is raised before
+        the first step, Ray passes only its text to the driver."""
         if self._made is None:
             trial = self._study.resolve(self._suggestion.sample, self._suggestion.seed)
             choose_algorithms(trial.training.deterministic, trial.training.compile)
@@ -158,7 +158,7 @@ class TrialTrainable(tune.Trainable):
             report = self._batching.batch(
                 partial(self._next_report, training, time_spent), training.epoch
             )
-            # The checkpoint has the earlier ones among its reports.
+            # The checkpoint has the earlier reports in its own file.
             self._last_report = replace(report, earlier=()).to_result()
             result = report.to_result()
         return {**result, "done": training.status is not TrialStatus.RUNNING}
@@ -184,7 +184,7 @@ class TrialTrainable(tune.Trainable):
         return super().save(*args, **kwargs)
 
     def restore(self, *args: Any, **kwargs: Any) -> Any:
-        # Tune gives the checkpoint in a result. From a bucket its files are read in a copy.
+        # Tune passes the checkpoint in a result. Files in a bucket are read from a local copy.
         self._restores_from = str(getattr(args[0], "checkpoint", args[0]).path)
         if self._suggestion.failed is None:
             # Outside _of_checkpoint: errors in creating the training are not the storage's.

@@ -22,7 +22,7 @@ _START_SECONDS = 120
 
 
 class Postgres:
-    """A server with its data in one folder. Its methods raise UserError if a program of
+    """A PostgreSQL server with its data in one folder. Its methods raise UserError if a program of
     PostgreSQL is missing or fails."""
 
     def __init__(self, data: Path) -> None:
@@ -57,7 +57,7 @@ class Postgres:
             self._run("pg_ctl", "stop", "--pgdata", str(self._data), "--mode", "fast")
 
     def _runs(self) -> bool:
-        """Whether the first process of the server runs; its number may have been reused."""
+        """Whether the server runs. Another process may have the number of its first one by now."""
         try:
             group = int((self._data / "postmaster.pid").read_text().splitlines()[0])
         except FileNotFoundError:

@@ -9,8 +9,8 @@ from study.errors import UserError
 
 
 def in_group(group: int, word: str) -> bool:
-    """Whether a process of a group has a word on its command line. The group number alone may have
-    been reused."""
+    """Whether a process of a process group has a word on its command line. The number of the group
+    alone proves nothing: it may have been reused."""
     for stat in Path("/proc").glob("[0-9]*/stat"):
         try:
             fields = stat.read_text().rpartition(")")[2].split()

@@ -25,11 +25,11 @@ OUTCOME = "outcome"
 # the network itself are named in models.
 CERTIFICATE = "certificate.json"
 INVERSE = "inverse.json"
-"""Error against steps of the inverse, the steps that the certificate predicts, and
-LARGEST_PIXEL_ERROR."""
+"""The reconstruction error after each number of steps of the inverse, the steps that the
+certificate predicts, and LARGEST_PIXEL_ERROR."""
 VAL_RIGHT = "val_right.json"
 """Which images of the validation split are classified correctly, and for which of these that is
-proven within `radius`, l2, in pixels of [0, 1], a bit each."""
+proven within `radius`, l2, in pixels of [0, 1]; a bit per image."""
 RECONSTRUCTIONS = "reconstructions.png"
 """Images above their reconstructions (paper, Figure 3) and the differences."""
 LARGEST_PIXEL_ERROR = "largest_pixel_error"
@@ -64,7 +64,7 @@ def projection_folder(outcome: Path, index: int) -> Path:
 
 
 def trained_folder(projection: Path) -> Path:
-    """The outcome above a projection's folder, with the tensors that the projection lacks."""
+    """The outcome's folder above a projection's; it has the tensors that the projection lacks."""
     return projection.parents[1]
 
 
@@ -86,18 +86,19 @@ def packed(right: Sequence[bool], certified: Sequence[bool], radius: float) -> d
 
 
 def read_right(content: bytes, val_accuracy: float) -> list[bool]:
-    """Which images a VAL_RIGHT file has as classified right. Raises ValueError if it cannot be
-    read, or gives another accuracy than `val_accuracy`, a fraction in [0, 1]."""
+    """Which images are classified right, by a VAL_RIGHT file. Raises ValueError if the file cannot
+    be read, or gives another accuracy than `val_accuracy`, a fraction in [0, 1]."""
     return _read_bits(content, _RIGHT, VAL_ACCURACY, val_accuracy)
 
 
 def read_certified(content: bytes, certified_accuracy: float) -> list[bool]:
-    """Which images a VAL_RIGHT file has as certified. Raises ValueError as `read_right` does."""
+    """Which images are certified, by a VAL_RIGHT file. Raises ValueError as `read_right` does."""
     return _read_bits(content, _CERTIFIED, CERTIFIED_ACCURACY, certified_accuracy)
 
 
 def _read_bits(content: bytes, key: str, metric: str, accuracy: float) -> list[bool]:
-    """The bits at a key of a VAL_RIGHT file, of which `metric` is the fraction that is set."""
+    """The bits at a key of a VAL_RIGHT file. The fraction of set bits must be `accuracy`, the value
+    of `metric`; raises ValueError as `read_right` does."""
     try:
         stored = json.loads(content)
         n, raw = stored["n_images"], base64.b64decode(stored[key], validate=True)

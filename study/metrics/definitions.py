@@ -29,17 +29,17 @@ PROVEN_METRICS = {
     INVERSE_LIPSCHITZ_UPPER_BOUND: INVERSE_LIPSCHITZ_UPPER_BOUND,
     LOGIT_LIPSCHITZ_UPPER_BOUND: LOGIT_LIPSCHITZ_UPPER_BOUND,
 }
-"""What the weights of a network alone decide -> its key in the certificate of the network."""
+"""Metric that depends on a network's weights alone -> its key in the network's certificate."""
 FORMER_NAMES = {"lipschitz_upper_bound": BLOCK_LIPSCHITZ_UPPER_BOUND}
 """Names in stored studies, and in study files written for them -> today's names."""
 CPU_HOURS, GPU_HOURS = "cpu_hours", "gpu_hours"
-"""Metrics of a trial; of a study, the sums over its trials."""
+"""Metrics of a trial and, summed over its trials, of a study."""
 
 # Metrics of a study's own run, once the study has ended.
 HYPERVOLUME = "hypervolume"
 N_FRONT = "n_front"
 N_COMPLETED = "n_completed"
-"""Trials that trained for all of their epochs."""
+"""Number of trials that trained for all of their epochs."""
 HOURS = "hours"
 """Wall-clock time in which at least one trial ran."""
 DEVICE_HOURS = "device_hours"
@@ -89,7 +89,7 @@ class Metric:
         title: for people, in a few words.
         short: for the head of a narrow column.
         direction: which way is better.
-        resolution: rounding of all reported values; equal ones count as equal.
+        resolution: rounding of all reported values; values equal after it count as equal.
         indifference: values that differ by at most this fraction of the smaller one are equally
             good. 5 %: the effect of another seed on bounds and steps (standard deviation 2 to 7 %
             on the digits). 0 for fractions of images, whose noise follows from their number.
@@ -118,8 +118,8 @@ class Metric:
     is_within_radius: bool = False
 
     def at(self, radius: float | None) -> "Metric":
-        """The metric of a study with this evaluation.radius, l2, in pixels of [0, 1], which its
-        texts then name; the metric itself if it counts nothing within a radius, or for None."""
+        """The metric with this evaluation.radius, l2, in pixels of [0, 1], named in its texts; the
+        metric unchanged if it counts nothing within a radius, or for None."""
         if radius is None or not self.is_within_radius:
             return self
         text = radius_text(radius)
@@ -131,18 +131,19 @@ class Metric:
         )
 
     def limit(self, direction: Direction) -> float:
-        """The limit of values: `least` to minimize; to maximize, 1 for fractions, else infinity."""
+        """The limit of possible values: `least` to minimize; to maximize, 1 for fractions, else
+        infinity."""
         if direction is Direction.MINIMIZE:
             return self.least
         is_fraction = self.direction is Direction.MAXIMIZE and isinstance(self.resolution, Decimals)
         return 1.0 if is_fraction else math.inf
 
     def is_possible(self, value: float) -> bool:
-        """Whether a network may have this value, which is NaN if the network diverged."""
+        """Whether a network may have this value. NaN is possible: the network may have diverged."""
         return math.isnan(value) or self.least <= value <= self.limit(Direction.MAXIMIZE)
 
     def scaled(self, value: float) -> float:
-        """A value on the scale on which its differences count."""
+        """A value on the scale on which differences count: log10 if `in_decades`."""
         # No bound of an inverse is 0, but somebody may have written one into MLflow.
         return math.log10(max(value, sys.float_info.min)) if self.in_decades else value
 
@@ -151,22 +152,22 @@ class Metric:
         return value * math.log(10) * error if self.in_decades else error
 
     def is_same(self, a: float, b: float) -> bool:
-        """Whether two values differ by at most `indifference`; NaN is the same as nothing."""
+        """Whether two values differ by at most `indifference`; False if one is NaN."""
         factor = 1 + self.indifference
         return a <= b * factor and b <= a * factor
 
 
 def number_text(value: float, n_digits: int = 4) -> str:
-    """A number in so many significant digits, without an exponent from 0.0001 to a million; the
-    page writes numbers alike."""
+    """A number with n_digits significant digits, without an exponent from 0.0001 to a million; the
+    page writes numbers in the same way."""
     text = f"{value:.{n_digits}g}"
     return f"{float(text):.0f}" if "e+" in text and abs(float(text)) < 1e6 else text
 
 
 def radius_text(radius: float) -> str:
-    """A radius > 0 as text, l2, in pixels of [0, 1]: exact where it has at most four digits, or is
-    a number of levels of 255; otherwise rounded down, since what holds within a radius holds within
-    a smaller one."""
+    """A radius > 0 as text, l2, in pixels of [0, 1]: exact if it has at most four digits or is a
+    multiple of 1/255; otherwise rounded down, since what holds within a radius holds within a
+    smaller one."""
     short = f"{radius:.4g}"
     if float(short) == radius:
         return short
@@ -187,7 +188,7 @@ def _accuracy(split: str, title: str, short: str, **others: bool) -> Metric:
         short,
         Direction.MAXIMIZE,
         worst=0.0,
-        # Shows a single image of up to 100,000.
+        # Enough to show one image in 100,000.
         resolution=Decimals(5),
         indifference=0.0,
         **others,
@@ -314,13 +315,13 @@ def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
 
 
 def current_name(metric: _T) -> _T | str:
-    """The name of today of a metric; anything else stays."""
+    """Today's name of a metric, given that or a former name; anything else is returned as it is."""
     return FORMER_NAMES.get(metric, metric) if isinstance(metric, str) else metric
 
 
 def with_current_names(by_metric: Mapping[str, _T]) -> dict[str, _T]:
-    """A mapping from metrics, in its order, each under its name of today, whose own value counts
-    where its former name stands there too."""
+    """The mapping with each metric under today's name, in the same order. If it has a metric under
+    the former name too, the value under today's name counts."""
     renamed = {current_name(name): value for name, value in by_metric.items()}
     return {name: by_metric.get(name, value) for name, value in renamed.items()}
 
@@ -332,7 +333,7 @@ def as_reported(metrics: Mapping[str, float]) -> dict[str, float]:
 
 def diverged(values: Mapping[str, float], objectives: Iterable[str]) -> str | None:
     """The first of the validation loss and the objectives that is not finite, as 'name is value';
-    None if all are. A proven bound may be infinite: nothing is proven then."""
+    None if all are. Infinite proven bounds do not count: they mean that nothing is proven."""
     measured = (VAL_LOSS, *(name for name in objectives if name not in PROVEN_METRICS))
     return next(
         (f"{name} is {values[name]}" for name in measured if not math.isfinite(values[name])), None

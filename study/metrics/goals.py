@@ -34,7 +34,7 @@ class Constraint:
 
     @property
     def direction(self) -> Direction:
-        """The side on which values meet it: to minimize, those below the bound."""
+        """MINIMIZE if values below the bound meet the constraint, else MAXIMIZE."""
         return Direction.MINIMIZE if self.operator in ("<", "<=") else Direction.MAXIMIZE
 
     def holds(self, value: float) -> bool:
@@ -82,6 +82,6 @@ def reference_text(objectives: Iterable[Objective]) -> str:
 
 
 def as_in_a_file(constraints: Iterable[Constraint]) -> dict[str, Any]:
-    """Constraints as a study file has them."""
+    """Constraints in the form that they have in a study file, by metric."""
     pairs = (("invertible", True) if c == INVERTIBLE else (c.metric, str(c)) for c in constraints)
     return dict(pairs)

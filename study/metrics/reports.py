@@ -73,7 +73,7 @@ class EpochReport(Evaluation):
         cpu_hours: CPU time of all threads of the worker since the trial began, including the proofs
             and projections of a last report. A restored trial continues cpu_hours and gpu_hours
             from its checkpoint: what was lost with its worker does not count.
-        gpu_hours: wall-clock time likewise, times the trial's part of a GPU; None on a CPU.
+        gpu_hours: wall-clock time since the trial began, times its part of a GPU; None on a CPU.
         device: name of the processor or GPU that trained.
         device_use: MLflow's system metrics of the GPU, sampled once, when the training steps of the
             epoch end; empty on a CPU.
@@ -95,7 +95,7 @@ class EpochReport(Evaluation):
 
 
 CONTROL = 0.0
-"""The bound to which the control of a trial is projected."""
+"""The bound to which a trial's control, its classifier alone, is projected."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,7 +103,7 @@ class ProjectionReport(Evaluation):
     """Measurements of a completed trial's network, projected to a smaller bound of its blocks.
 
     Attributes:
-        projected_to: every block's proven bound of Lip(g) is at most that. CONTROL, 0, of the
+        projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
             classifier alone: its blocks change nothing.
         fine_tune_steps: training steps since the rung above, 0 or more.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
@@ -124,10 +124,10 @@ class TrialReport:
     """One message of a trial: its status, with a complete epoch or the reason why there is none.
 
     Attributes:
-        projections: of a completed trial's network to smaller bounds.
-        is_repeated: the trial was restored, and sends its last report again.
-        earlier: reports before `epoch`: those since the last message, or, of a trial that was
-            restored, all, which a restored driver may lack.
+        projections: reports of a completed trial's network projected to smaller bounds.
+        is_repeated: whether the trial was restored, and sends its last report again.
+        earlier: reports before `epoch`: those since the last message or, from a restored trial, all
+            of them, since a restored driver may lack some.
     """
 
     status: TrialStatus
@@ -147,7 +147,7 @@ class TrialReport:
         return {
             "trial_status": self.status.value,
             "reason": self.reason,
-            # In lists: Tune keeps statistics of every other number, and saves them with its state.
+            # In lists: Tune keeps statistics of numbers elsewhere, and saves them with its state.
             "epochs": [] if self.epoch is None else [asdict(self.epoch)],
             "projections": [asdict(projection) for projection in self.projections],
             "is_repeated": self.is_repeated,

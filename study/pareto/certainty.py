@@ -1,4 +1,4 @@
-"""How certain accuracies counted on a split of finite size are, and a front with them."""
+"""How certain accuracies counted on a split of finite size are, and a front of such accuracies."""
 
 import math
 from collections.abc import Collection, Mapping
@@ -12,13 +12,13 @@ N_DRAWS = 1000  # bootstrap draws of the split
 _Z = 1.959963984540054  # of a standard normal distribution, two-sided 95 %
 _VARIANCES = 5.0
 """Variance of the draws, relative to the variance of a split. The new split and the measured one
-both vary, which makes 2; points are on a front partly by luck, for which 2 is overconfident. 5 is
-the value from 1 to 6 that was off by at most 0.05 in each of ten bins in simulated studies
-(tests.benchmarks.certainty)."""
+both vary, which gives 2; but points are on a front partly by luck, which makes 2 overconfident.
+5 is the value from 1 to 6 with which probabilities were off by at most 0.05 in each of ten bins in
+simulated studies (tests.benchmarks.certainty)."""
 
 Counted = Mapping[int, NDArray[np.bool_]]
-"""Column of losses -> which images of the split each of n networks has right there, bool
-(n, n_images): the column is minus the fraction of these images."""
+"""Column of the losses -> which images count as right in it for each of n networks, bool
+(n, n_images): a loss in this column is minus the fraction of images that count."""
 
 
 def wilson_interval(accuracy: float, n_images: int) -> tuple[float, float]:
@@ -50,8 +50,8 @@ def front_probabilities(
     """Probability that each network is on the front if the split were drawn anew; an estimate.
 
     A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): each draw gives
-    every image a random weight, the same for all networks and all counted columns. The other
-    losses stay.
+    every image a random weight, the same for all networks and all counted columns. Losses in other
+    columns stay as they are.
 
     Args:
         counted: one column or more.
@@ -78,8 +78,8 @@ def front_probabilities(
 
 def contenders(losses: Losses, n_images: int, columns: Collection[int]) -> list[int]:
     """Rows of losses (n, m) that may be on the front if the split were drawn anew; the other rows
-    are dominated by more than six standard errors. `columns`, one or more, are minus fractions of
-    the n_images."""
+    are dominated by more than six standard errors. `columns` are the indices of the columns, one or
+    more, that are minus fractions of the n_images."""
     counted = sorted(columns)
     fractions = -losses[:, counted]
     # The variance of each fraction alone; a difference on the same images mostly varies less.
@@ -90,7 +90,7 @@ def contenders(losses: Losses, n_images: int, columns: Collection[int]) -> list[
         no_worse = (others <= others[index]).all(axis=1)
         apart = fractions - fractions[index]
         beyond = apart > 6 * np.sqrt(variance + variance[index])
-        # None of the images, or all of them, remain so in each draw.
+        # A fraction of 0 or 1 is the same in every draw.
         never_worse = beyond | (fractions[index] == 0) | (fractions == 1)
         if not (no_worse & never_worse.all(axis=1) & beyond.any(axis=1)).any():
             kept.append(index)

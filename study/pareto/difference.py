@@ -1,7 +1,8 @@
 """Difference of two fronts in hypervolume, and its confidence interval by one source of noise: the
 images that accuracies are counted on, or the training seeds. Losses are arrays: less is better.
 
-The best value of one loss is a hypervolume too, of a single column, up to 0 for an accuracy.
+The hypervolume of a single loss is the distance of its best value from the reference point: for an
+accuracy and the reference 0, the largest accuracy.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +15,7 @@ from study.pareto.dominance import Losses, hypervolume, nondominated
 
 N_DRAWS = 1000  # bootstrap draws of the images
 _COVERED = 0.95
-# Variance of the draws, relative to the images': points are on a front partly by luck. This is the
+# Variance of draws, relative to that of images: points are on a front partly by luck. This is the
 # least value from 1 to 2 whose intervals cover at least 94 % in each kind of simulated pair of
 # studies (tests.benchmarks.comparison).
 _VARIANCES = 1.5
@@ -31,8 +32,8 @@ class OnImages:
 
     Attributes:
         losses: (n, m).
-        counted: column of losses -> (n, n_images), the fraction of a network's trainings that have
-            an image right there: the column is minus the mean over the images. One column or more.
+        counted: column of losses, one or more -> (n, n_images), the fraction of each network's
+            trainings for which an image counts as right: the loss is minus the mean over images.
     """
 
     losses: Losses
@@ -44,7 +45,8 @@ class Trainings:
     """The k networks of a sample that was trained n times.
 
     Attributes:
-        losses: (n, k, m); NaN if a training did not leave a network; each is left by one or more.
+        losses: (n, k, m); NaN where a training did not leave a network. Each network was left by
+            one training or more.
         rungs: (k,), the bound that each network was projected to; 1 if it was not.
     """
 
@@ -72,15 +74,15 @@ def interval_by_images(
     n_draws: int = N_DRAWS,
 ) -> Interval:
     """95 % confidence interval of the difference in hypervolume if accuracies were counted on other
-    images; an estimate. The other losses stay.
+    images; an estimate. Losses in other columns stay as they are.
 
     A Bayesian bootstrap over the images (Rubin, The Annals of Statistics 9, 1981): each draw
     weights the images at random, alike for both fronts. Two images are added, one that all networks
     of the first and none of the second classify right, and the reverse, as Bonett and Price
     (Journal of Educational and Behavioral Statistics 37, 2012) do for paired proportions: otherwise
     fronts that agree on a few images would be certain to agree on all. The interval is the basic
-    one, quantiles mirrored at the difference: a front is too good by luck, and its draws are so
-    once more.
+    bootstrap interval, quantiles mirrored at the difference: a front looks too good by luck, and
+    its draws look too good once more.
 
     Args:
         first, second: with the same images in the same order, and the same counted columns.
@@ -97,7 +99,7 @@ def _drawn_by_images(
     n_draws: int,
     variances: float,
 ) -> Losses:
-    """The difference in each draw, (n_draws,)."""
+    """The difference in hypervolume in each draw, (n_draws,)."""
     parts = [of.counted[column] for of in (first, second) for column in first.counted]
     n = len(first.losses) * len(first.counted)
     opposite = np.zeros((sum(map(len, parts)), 2))
@@ -120,29 +122,29 @@ def _drawn_by_images(
 
 
 def _basic(estimate: float, draws: Losses) -> Interval:
-    """The quantiles of the draws, mirrored at the estimate."""
+    """The interval from the quantiles of the draws, mirrored at the estimate."""
     tail = (1 - _COVERED) / 2
     low, high = np.quantile(draws, [tail, 1 - tail])
     return float(2 * estimate - high), float(2 * estimate - low)
 
 
 def has_spread(samples: Sequence[Trainings]) -> bool:
-    """Whether a sample was trained twice; otherwise nothing is known about the seeds."""
+    """Whether any sample was trained twice; otherwise the effect of the seeds is unknown."""
     return _n_free(samples) > 0
 
 
 def interval_by_seeds(
     first: Sequence[Trainings], second: Sequence[Trainings], reference_point: Sequence[float]
 ) -> Interval:
-    """95 % confidence interval of the difference in hypervolume, of the means over the trainings of
-    each sample, if samples were trained with other seeds; an estimate.
+    """95 % confidence interval of the difference in hypervolume if samples were trained with other
+    seeds; an estimate. Losses of a network are means over the trainings of its sample.
 
     The hypervolume is linearized around the means. Networks of one training vary together; the
-    spread between trainings is pooled over the samples of each study. Its reach is Student's t with
-    Welch's degrees of freedom (Welch, Biometrika 34, 1947).
+    spread between trainings is pooled over the samples of each study. Half of the interval's width
+    is from Student's t with Welch's degrees of freedom (Welch, Biometrika 34, 1947).
 
     Args:
-        first, second: samples with networks of the two studies, one or more of each trained twice.
+        first, second: samples of each study, with networks; one or more of them trained twice.
     """
     # Takes half a second to import, and only this needs it.
     from scipy.special import stdtrit
@@ -178,8 +180,8 @@ def _variance(samples: Sequence[Trainings], reference_point: Sequence[float]) ->
 
 
 def _residuals_at(donor: Trainings, rungs: Losses) -> list[Losses]:
-    """Differences (k, m) of each training of a donor from its means, for k rungs, each taken at the
-    donor's nearest rung. Empty if it was trained once."""
+    """Residuals (k, m) of each training of the sample `donor`: losses minus their means, for k
+    rungs, each taken at the donor's nearest rung. Empty if the donor was trained once."""
     if len(donor.losses) == 1:
         return []
     at_rungs = []

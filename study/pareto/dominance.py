@@ -44,7 +44,7 @@ def distinct_fronts(losses: Losses, indifference: Losses) -> NDArray[np.bool_]:
     columns = np.moveaxis(losses, -1, 0)
     order = np.lexsort(columns[np.argsort(-indifference, kind="stable")])
     ordered = np.take_along_axis(columns, order[np.newaxis], axis=-1)
-    # A row is better in a column than every loss above this.
+    # The largest loss in each column that counts as no worse than the row's.
     factor = 1 + indifference[:, np.newaxis, np.newaxis]
     above = np.where(ordered > 0, ordered * factor, ordered / factor)
     is_covered = np.zeros(order.shape, dtype=np.bool_)

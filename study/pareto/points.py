@@ -23,11 +23,8 @@ def admitted(
 
 
 def as_losses(values: Sequence[Sequence[float]], directions: Sequence[Direction]) -> Losses:
-    """Objective values (n, m) as losses (n, m): maximized columns change their sign.
-
-    Raises:
-        ValueError: if a value is not finite, or the number of columns is wrong.
-    """
+    """Objective values (n, m) as losses (n, m): maximized columns change their sign. Raises
+    ValueError if a value is not finite, or the number of columns is wrong."""
     array = np.asarray(values, dtype=np.float64).reshape(-1, len(directions))
     if not np.isfinite(array).all():
         raise ValueError(f"objective values must be finite, but got {array.tolist()}")
@@ -45,8 +42,8 @@ def losses(metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objectiv
 def scaled_losses(
     metrics: Sequence[Mapping[str, float]], objectives: Sequence[Objective]
 ) -> Losses:
-    """The losses (n, m) whose differences count, for hypervolume and knee: log10 of metrics that
-    run over decades, the others as they are. The same rows dominate as in `losses`."""
+    """Losses (n, m) on the scales of hypervolume and knee: log10 of metrics that run over decades,
+    the others as they are. The same rows dominate as in `losses`."""
     values = [
         [meaning(o.metric).scaled(_rounded(of_network, o)) for o in objectives]
         for of_network in metrics
@@ -63,15 +60,16 @@ def losses_of_trainings(
     compared: Mapping[str, float],
     objectives: Sequence[Objective],
 ) -> Losses:
-    """Scaled losses (n, m) of a network in its n trainings, centered on those of the metrics that
-    are compared: a mean of logarithms is less than the logarithm of the mean."""
+    """Scaled losses (n, m) of a network in its n trainings, shifted so that their mean is the loss
+    of `compared`, the metrics by which it is compared with other networks: a mean of logarithms is
+    less than the logarithm of the mean."""
     losses = scaled_losses(trainings, objectives)
     centered: Losses = losses + scaled_losses([compared], objectives) - losses.mean(axis=0)
     return centered
 
 
 def unscaled(losses: Losses, objectives: Sequence[Objective]) -> Losses:
-    """The losses (n, m) whose scaled ones (n, m) are given."""
+    """Losses (n, m) as `losses` returns them, from losses (n, m) as `scaled_losses` does."""
     columns = losses.copy()
     for column, objective in enumerate(objectives):
         if meaning(objective.metric).in_decades:
@@ -86,7 +84,7 @@ def indifference(objectives: Sequence[Objective]) -> Losses:
 
 
 def reference_losses(objectives: Sequence[Objective]) -> list[float]:
-    """Reference point (m,) of the hypervolume, as `scaled_losses`."""
+    """Reference point (m,) of the hypervolume, scaled as in `scaled_losses`."""
     values = [[meaning(o.metric).scaled(o.reference) for o in objectives]]
     reference: list[float] = as_losses(values, [o.direction for o in objectives])[0].tolist()
     return reference
@@ -97,8 +95,8 @@ def of_report(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> dict[float | None, Mapping[str, float]]:
-    """The metrics of the admitted networks of a trial's last report, by the bound of the
-    projection, None for the trial's own network; empty unless the trial completed."""
+    """Metrics of the admitted networks in a trial's last report, by the bound that each was
+    projected to, None for the trial's own network; empty unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None

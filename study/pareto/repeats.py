@@ -58,10 +58,10 @@ def front_shares(
 ) -> list[float]:
     """How often each point is on the front when all trainings are drawn anew; an estimate.
 
-    A bootstrap of residuals: the difference of a training from the mean of its point, scaled by
-    sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. Every training of
-    every point draws one of all residuals with replacement, so that points trained once vary too;
-    its objectives stay together.
+    A bootstrap of residuals: a residual (m,) is the difference of a training from the mean of its
+    point, scaled by sqrt(n / (n - 1)) since the mean was estimated from the same n trainings. Every
+    training of every point draws one of all residuals with replacement, so that points trained once
+    vary too.
 
     Args:
         points: losses (n, m) in the n trainings of each point; one or more with n >= 2.

@@ -12,7 +12,7 @@
 
 A `comparison` of the reports of several studies has
 
-    differences   how far they lie apart, and how certain that is
+    differences   how far the studies lie apart, and how certain that is
 
 `views` shows both.
 """

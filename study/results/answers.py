@@ -18,9 +18,9 @@ from study.results.front import Mark, Point
 from study.tracking.records import Records, TrialRecord
 
 _N_THREADS = 8  # files fetched at a time: a server may be far away
-# Networks that may be on the front; to read and draw more would take minutes.
+# The most networks near the front for which shares are estimated: more would take minutes.
 _MOST_RIVALS = 600
-# Metric -> how the images that it counts are read from VAL_RIGHT.
+# Metric -> the function that reads from VAL_RIGHT which images it counts.
 _COUNTED: Mapping[str, Callable[[bytes, float], list[bool] | None]] = {
     VAL_ACCURACY: read_right,
     CERTIFIED_ACCURACY: read_certified,
@@ -28,19 +28,19 @@ _COUNTED: Mapping[str, Callable[[bytes, float], list[bool] | None]] = {
 
 
 class UnsureError(Exception):
-    """Why the certainty of accuracies is unknown; a sentence."""
+    """The certainty of accuracies is unknown; the message says why, in a sentence."""
 
 
 def with_answers(
     listed: tuple[Point, ...], objectives: Sequence[Objective], records: Records
 ) -> tuple[tuple[Point, ...], str | None]:
-    """Add to the points of the front which images they classify right, and how likely each would be
-    on the front if the validation split were drawn anew.
+    """Add to the points of the front which images they classify right, and the probability of being
+    on the front if the validation split were drawn anew, an estimate.
 
     Points of a study with repeats stay as they are: the spread of the repeats says more.
 
     Returns:
-        The points; and why something is missing, such as files that were not kept, else None.
+        The points; and why anything is missing, such as files that were not kept, or None.
     """
     front = [point for point in listed if point.mark is Mark.FRONT]
     if not front or any(len(point.records) > 1 for point in listed):
@@ -67,8 +67,8 @@ def with_answers(
 def _shares(
     listed: Sequence[Point], objectives: Sequence[Objective], records: Records, n_images: int
 ) -> Mapping[str, float]:
-    """Label of each point of the front -> its probability; empty if no objective is counted on the
-    images."""
+    """Label of each point of the front -> its probability of being there if the split were drawn
+    anew, an estimate; empty if no objective is counted on the images."""
     columns = counted_columns(objectives)
     if not columns:
         return {}
@@ -90,7 +90,7 @@ def _shares(
 
 
 def counted_columns(objectives: Sequence[Objective]) -> dict[str, int]:
-    """Index of each objective to maximize a fraction that is counted on the validation images."""
+    """Metric -> its index, of each objective that maximizes a fraction of the validation images."""
     return {
         objective.metric: column
         for column, objective in enumerate(objectives)
@@ -101,9 +101,9 @@ def counted_columns(objectives: Sequence[Objective]) -> dict[str, int]:
 def counted_images(
     records: Records, wanted: Sequence[Point], metrics: Sequence[str]
 ) -> dict[str, NDArray[Any]]:
-    """Metric, of VAL_ACCURACY and CERTIFIED_ACCURACY -> on which images of the validation split
-    each point counts: bool (number of points, number of images); of points with several trainings,
-    the fraction of these, in [0, 1].
+    """Metric, VAL_ACCURACY or CERTIFIED_ACCURACY -> which images of the validation split it counts
+    for each point: bool (n_points, n_images); for a point with several trainings, the fraction of
+    trainings, in [0, 1].
 
     Raises:
         UnsureError: if files cannot be read, were not kept, or are of splits that differ in size.
@@ -127,7 +127,7 @@ def counted_images(
 def _fetched(
     records: Records, run: TrialRecord, metrics: Sequence[str]
 ) -> dict[str, NDArray[np.bool_]]:
-    """For each metric the images on which the network of a run counts."""
+    """Metric -> which images it counts for the network of a run, bool (n_images,)."""
     try:
         if VAL_RIGHT not in records.artifacts(run.run_id):
             raise ValueError(f"{VAL_RIGHT} is not there")

@@ -28,9 +28,9 @@ _OF_FILES = "image_folder"  # a name that says nothing about the images
 
 @dataclass(frozen=True)
 class Comparison(Ranking):
-    """Several studies by the objectives, constraints and reference point of the first. The points
-    are those of all studies, marked among all: the joint front has the networks that no other
-    equals or beats, and of equal networks that of the first study.
+    """Several studies, by the objectives, constraints and reference point of the first. The points
+    of all studies are marked together: on the joint front are the networks that no other equals or
+    beats, and among equal networks the one of the earliest study.
 
     Attributes:
         reports: name of a study -> its report, by the objectives and constraints of the first
@@ -45,7 +45,7 @@ class Comparison(Ranking):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        """Without those within radii that differ, which cannot be compared."""
+        """What each metric means; without those that count within a radius if radii differ."""
         known = {name: m for one in self.reports.values() for name, m in one.metrics.items()}
         return {
             name: metric
@@ -138,7 +138,7 @@ class Comparison(Ranking):
         ]
 
     def selected(self, every: bool) -> "pd.DataFrame":
-        """Each row has the study, the mark among all studies, and the columns of a report."""
+        """A row per network: the study, the mark among all studies, and the columns of a report."""
         import pandas as pd
 
         marks = {point.handle: point.mark.value for point in self.points}
@@ -156,7 +156,7 @@ class Comparison(Ranking):
 def compare(reports: Sequence[Report]) -> Comparison:
     """Compare two or more studies by the objectives, constraints and reference point of the first.
 
-    Fetches what networks classify right, from where each study was read, if intervals need it.
+    If intervals need it, reads in each study's MLflow which images its networks classify right.
 
     Raises:
         UserError: if a study is given twice, data, validation splits or measurements differ, or a
@@ -190,7 +190,7 @@ def _unique(names: Sequence[str]) -> list[str]:
 
 
 def _by_goals_of(first: Report, report: Report) -> Report:
-    """A report by the objectives and constraints of the first study."""
+    """A report made again by the objectives and constraints of the first study."""
     if (report.objectives, report.constraints) == (first.objectives, first.constraints):
         return report
     trials = [record for point in report.points for record in point.records]
@@ -200,14 +200,14 @@ def _by_goals_of(first: Report, report: Report) -> Report:
 
 
 def _settings(configs: Sequence[dict[str, Any]]) -> dict[str, tuple[str | None, ...]]:
-    """The keys that differ, in the order of a study file."""
+    """Key of each setting that differs, in the order of a study file -> its values as JSON."""
     flat = [dict(_flattened(config)) for config in configs]
     values = {key: tuple(one.get(key) for one in flat) for of in flat for key in of}
     return {k: of for k, of in values.items() if k not in _LEFT_OUT and len(set(of)) > 1}
 
 
 def _flattened(section: dict[str, Any], above: str = "") -> Iterator[tuple[str, str]]:
-    """(key with those above it, value as JSON) of every value that is not a section."""
+    """Yield (key, JSON) for every value that is not a section; keys are joined by dots."""
     for key, value in section.items():
         if isinstance(value, dict):
             yield from _flattened(value, f"{above}{key}.")
@@ -263,8 +263,8 @@ def _check_measured(reports: Mapping[str, Report]) -> None:
 
 
 def _check_files(reports: Mapping[str, Report]) -> None:
-    """Check that image folders have the same images, by the digests in the networks of the fronts:
-    settings do not say."""
+    """Check that studies of an image folder had the same images, by the digests in the networks of
+    the fronts: settings do not identify images."""
     if next(iter(reports.values())).study.config.data.name != _OF_FILES:
         return
     # Imports torch, which nothing else here needs.

@@ -25,9 +25,9 @@ def correlations(
     """Hyperparameter -> its rank correlation with an objective, the strongest first.
 
     Args:
-        samples: n, of a space; hyperparameters that are no numbers, are absent from some samples or
-            do not vary are left out.
-        values: n, the objective of each sample; samples whose value is not finite are left out.
+        samples: n samples of a space; hyperparameters that are not numbers, are absent from some
+            samples or do not vary are left out.
+        values: the objective of each of the n samples; those that are not finite are left out.
     """
     # It takes tenths of a second to import.
     import pandas as pd

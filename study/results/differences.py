@@ -26,21 +26,21 @@ from study.results.front import Point
 from study.results.report import Report
 
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
-"""The largest accuracy as a hypervolume: that of the accuracy alone, from 0."""
+"""With this objective alone and its reference 0, the hypervolume is the largest accuracy."""
 _SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
 _OWN = 1.0  # in place of the bound, for a network that was not projected
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A difference, and its 95 % confidence interval, an estimate; None if it is unknown."""
+    """A difference and its 95 % confidence interval, an estimate, which is None if unknown."""
 
     value: float
     interval: Interval | None
 
     @property
     def is_within_noise(self) -> bool | None:
-        """Whether it may well be chance; None without an interval."""
+        """Whether the difference may well be chance; None without an interval."""
         return None if self.interval is None else self.interval[0] <= 0 <= self.interval[1]
 
 
@@ -49,10 +49,10 @@ class Differences:
     """The difference of each study but the first from the first.
 
     Attributes:
-        hypervolume: None if it is not defined.
-        best_accuracy: of the largest validation accuracies, fractions; None if either study has no
-            network that a front admits.
-        noise: what the intervals cover.
+        hypervolume: difference in hypervolume; None if that is not defined.
+        best_accuracy: difference of the largest validation accuracies, fractions; None if either
+            study has no network that a front admits.
+        noise: the source of noise that the intervals cover.
         unsure: why there are no intervals, a sentence; None if there are.
     """
 
@@ -122,8 +122,8 @@ def _losses(of: Sequence[Point], goals: Sequence[Objective]) -> Losses:
 
 
 def _measured(reports: Sequence[Report], goals: Sequence[Objective], by_seeds: bool) -> list[Any]:
-    """What intervals are computed from; None for a study without networks, without accuracies
-    counted on images, or without repeats."""
+    """What the interval of each study is computed from: Trainings if `by_seeds`, else OnImages;
+    None for a study that lacks networks, or the repeats or counted accuracies that it takes."""
     if by_seeds:
         trained = [_trainings(one, goals) for one in reports]
         return [one if has_spread(one) else None for one in trained]
@@ -147,7 +147,7 @@ def _on_images(report: Report, goals: Sequence[Objective]) -> OnImages | None:
 
 
 def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
-    """The samples with networks that a front admits."""
+    """The trainings of each sample that has networks that a front admits."""
     by_sample: dict[str, list[Point]] = defaultdict(list)
     for point in _admitted(report, goals):
         by_sample[point.first.repeat_of].append(point)

@@ -41,7 +41,7 @@ from study.tracking.records import TrialRecord
 if TYPE_CHECKING:
     import pandas as pd
 
-# Metrics that stand before and behind the other objectives, and those that do if they are none.
+# Metrics listed before the other objectives, those of them always listed, and metrics listed last.
 _FIRST = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS)
 _ALWAYS = {CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND}
 _LAST = (ATTACKED_ACCURACY, TEST_ACCURACY, TEST_CERTIFIED_ACCURACY)
@@ -79,9 +79,9 @@ class Point:
             the spread of the repeats, or else if the validation split were drawn anew. Differences
             within a metric's `indifference` count as none. None if neither is known.
         n_val_images: images of the validation split; None if unknown.
-        counted: VAL_ACCURACY -> bool (n_val_images,), which of these it classifies right;
-            CERTIFIED_ACCURACY -> for which of these that is proven within evaluation.radius. Empty
-            if unknown, or of several trainings.
+        counted: VAL_ACCURACY -> which images it classifies right, bool (n_val_images,);
+            CERTIFIED_ACCURACY -> for which of them that is proven within evaluation.radius. Empty
+            if unknown, or if there are several trainings.
     """
 
     study: str
@@ -112,7 +112,7 @@ class Point:
 
     @property
     def handle(self) -> str:
-        """The name wherever a network is asked for, such as "digits/0004@0.5"."""
+        """The name of a network in commands and messages, such as "digits/0004@0.5"."""
         return f"{self.study}/{self.label}"
 
     @property
@@ -174,8 +174,8 @@ class Ranking(ABC):
 
     @cached_property
     def hypervolume(self) -> float | None:
-        """Volume dominated by the front within the reference point, exact, in the product of the
-        objectives' scales, log10 for bounds of the inverse; None if one has no reference."""
+        """Volume dominated by the front within the reference point, exact, on the objectives'
+        scales (log10 for bounds of the inverse); None if an objective has no reference value."""
         if not all(math.isfinite(objective.reference) for objective in self.objectives):
             return None
         admitted = [point.metrics for point in self.points if point.is_admitted]
@@ -192,8 +192,8 @@ def marked(
     """The points of a study, each with its mark, from the records of its trials and projections.
 
     The front admits only networks of trials that ran their full budget, with finite values, within
-    the constraints. It has those that no other equals or beats in all objectives as reported; of
-    equal ones the first trained and least projected.
+    the constraints. On it are the networks that no other equals or beats in all objectives as
+    reported; among equal networks, the one trained first and projected least.
     """
     groups = _groups(records)
     alone = [
@@ -258,7 +258,7 @@ def _mark_alone(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> Mark:
-    """The mark before comparison with others: FRONT if each of its networks may be on it."""
+    """The mark before comparison with others: FRONT if all networks of a group may be on it."""
     if group[0].state is not TrialStatus.COMPLETED:
         return Mark(group[0].state.value)
     if group[0].projected_to == CONTROL:
@@ -274,8 +274,8 @@ def not_measured(
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
 ) -> list[str]:
-    """The metrics of objectives and constraints that a network lacks: scaled-down networks are not
-    attacked."""
+    """The metrics of objectives and constraints that a network lacks; projections, for example, are
+    not attacked."""
     needed = [*(one.metric for one in objectives), *(one.metric for one in constraints)]
     return [name for name in dict.fromkeys(needed) if name not in metrics]
 
@@ -292,11 +292,11 @@ class Numbers:
         }
 
     def decimals(self, name: str) -> int | None:
-        """Decimals that a metric is written with; None if it has significant digits instead."""
+        """Number of decimals of a metric as text; None if it has significant digits instead."""
         return self._decimals.get(name)
 
     def text(self, name: str, value: float | None) -> str:
-        """A value of a metric; empty for None."""
+        """A value of a metric as text; empty for None."""
         if value is None:
             return ""
         if name in self._decimals:
@@ -311,8 +311,8 @@ class Numbers:
 
 
 def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:
-    """The metrics that say most of these points, what their networks do before what is proven of
-    one block: all objectives, and some others that the points have."""
+    """The metrics to show of these points, the most telling first: all objectives, and some others
+    that the points have. What a network does comes before what is proven of one block."""
     sought = [objective.metric for objective in objectives]
     known = {name for point in points for name in point.metrics}
     first = [name for name in _FIRST if name in sought or name in _ALWAYS & known]

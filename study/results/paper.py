@@ -1,4 +1,4 @@
-"""Table 1 of the paper: its figures, for a study of its six networks."""
+"""The figures in Table 1 of the paper, for a study of the six networks there."""
 
 import math
 from collections.abc import Sequence
@@ -32,8 +32,8 @@ def is_table1(config: StudyConfig) -> bool:
 
 def figures(config: StudyConfig, listed: Sequence[Point]) -> dict[str, list[str]]:
     """Heading -> the paper's figure for each network as text, empty where it has none: test
-    accuracy, and reconstruction error on test images. Without headings if the study is not that of
-    Table 1, or of another network or only a part of the data."""
+    accuracy, and reconstruction error on test images. Empty if the study is not that of Table 1, or
+    has another network or only a part of the data."""
     data = config.data
     is_whole = data.size is None and data.max_train is None and config.model.blocks == _BLOCKS
     if not is_table1(config) or not is_whole or data.name not in _TABLE1:
@@ -49,7 +49,7 @@ def figures(config: StudyConfig, listed: Sequence[Point]) -> dict[str, list[str]
 
 
 def _network(point: Point) -> str | float | None:
-    """One of _NETWORKS, if the paper has it; None for a projection."""
+    """The norm or coefficient of a point, as in _NETWORKS; None for a projection."""
     if not point.is_trial:
         return None
     params = point.first.params

@@ -36,11 +36,11 @@ _NEEDED = {VAL_ACCURACY, BLOCK_LIPSCHITZ_UPPER_BOUND, INVERSE_STEPS}
 
 @dataclass(frozen=True)
 class Recommendation:
-    """A network of the front to take.
+    """A network of the front that is recommended.
 
     Attributes:
         aliases: one or more of MOST_ACCURATE, MOST_CERTIFIED, KNEE and MOST_INVERTIBLE.
-        sentence: why, compared with the most accurate network.
+        sentence: why to take it, compared with the most accurate network.
     """
 
     aliases: tuple[str, ...]
@@ -54,20 +54,20 @@ def recommendations(
     metrics: Mapping[str, Metric] = METRICS,
     authors: Sequence[str] = (),
 ) -> list[Recommendation]:
-    """The networks of a front to take, the most accurate first; none if the front is empty. Their
-    sentences say if what is proven is the word of authors of blocks.
+    """The networks of a front to take, the most accurate first; none if the front is empty.
 
     most-accurate: the largest validation accuracy, then the largest certified accuracy, if that is
-    an objective, then the smallest bound, then the fewest steps of the inverse. most-certified, of
-    studies with that objective: the largest, then the largest accuracy. most-invertible: the
-    smallest proven bound of the inverse, if that is an objective, else of Lip(g); then the fewest
-    steps, then the largest accuracy. knee: costs the most to leave, see study.pareto.knee;
-    accuracies are scaled by at least their noise, and bounds of the inverse count by their
-    logarithms. Differences within a metric's `indifference` count as none, except in ties of
-    most-accurate.
+    an objective, then the smallest bound, then the fewest steps of the inverse. most-certified, if
+    certified accuracy is an objective: the largest one, then the largest validation accuracy.
+    most-invertible: the smallest proven bound of the inverse, if that is an objective, else of
+    Lip(g); then the fewest steps, then the largest accuracy. knee: costs the most to leave, see
+    study.pareto.knee; accuracies are scaled by at least their noise, and bounds of the inverse
+    count by their logarithms. Differences within a metric's `indifference` count as none, except in
+    ties of most-accurate.
 
     Args:
         metrics: those of the study.
+        authors: of blocks whose bounds nothing here checks; sentences about proofs name them.
     """
     front = [point for point in whole_front if point.metrics.keys() >= _NEEDED]
     if not front:
@@ -93,7 +93,7 @@ def recommendations(
 
 
 def _chosen(front: Sequence[Point], objectives: Sequence[Objective]) -> Mapping[str, Point]:
-    """Alias -> the point that has it."""
+    """Alias -> the point that is recommended as it."""
     losses = points.losses([point.metrics for point in front], objectives)
     is_certified = any(objective.metric == CERTIFIED_ACCURACY for objective in objectives)
     by_certified = sorted(front, key=_by_accuracy)
@@ -137,7 +137,7 @@ def _noise(point: Point) -> float:
 
 
 def is_within_noise(point: Point, best: Point) -> bool | None:
-    """Whether two validation accuracies may well differ by chance; None if that is unknown."""
+    """Whether two points' validation accuracies may well differ by chance; None if unknown."""
     errors = [(p.standard_error or {}).get(VAL_ACCURACY) for p in (point, best)]
     if errors[0] is not None and errors[1] is not None:
         apart = abs(best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
@@ -164,8 +164,8 @@ def _beside(
     metrics: Mapping[str, Metric],
     word: str,
 ) -> str:
-    """What a network gives up and gains compared with the most accurate one, as a sentence; `word`
-    follows it if a proven metric is compared."""
+    """What a network gives up and gains compared with the most accurate one, as a sentence, which
+    ends with `word`, from `on_the_word_of`, if a proven metric is compared."""
     numbers = Numbers([point, best])
     apart = 100 * (best.metrics[VAL_ACCURACY] - point.metrics[VAL_ACCURACY])
     amount = f"{apart:.1f}" if apart >= 0.095 else f"{apart:.2g}"

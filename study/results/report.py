@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 
 MOST_NETWORKS = 40
-"""Networks of the front whose certificate, inverse and reconstructions are in its page."""
+"""A page shows certificate, inverse and reconstructions of at most this many of the front."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Report(Ranking):
         where: the conditions that selected its networks, as given; empty for all.
         unsure: why the certainty of the front, or a part of it, is unknown, a sentence; None if it
             is known.
-        records: where it was read; None if it was not read.
+        records: where the report was read; None if it was made from given records.
     """
 
     study: StudyRecord
@@ -104,8 +104,8 @@ class Report(Ranking):
 
     @cached_property
     def searched(self) -> list[Point]:
-        """The samples that were trained to their end. Projections do not count: their values are no
-        choice of a hyperparameter."""
+        """The samples that were trained to their end. Projections do not count: no hyperparameter
+        was chosen for them."""
         completed = [p for p in self.points if p.first.state is TrialStatus.COMPLETED]
         return [point for point in completed if point.is_trial]
 
@@ -175,8 +175,8 @@ def collect(
         trials: trials and their projections.
         objectives, constraints: in place of the study's own.
         where: the conditions that selected the records.
-        records: source of the networks' files, for how certain the front is; None to leave that
-            out.
+        records: where the networks' files are read, to estimate how certain the front is; None to
+            leave that out.
     """
     objectives = objectives or study.config.objectives
     if constraints is None:

@@ -21,8 +21,8 @@ COSTS = (HOURS, DEVICE_HOURS, *_SUMS)
 def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str, float]:
     """What trials cost, by name, as far as they reported; unknown costs are absent.
 
-    The time after a trial's last report is never known, nor that of a trial that failed before its
-    first. A trial's costs include its projections, which are made in its worker.
+    The time after a trial's last report is never known, nor the time of a trial that failed before
+    its first report. A trial's costs include its projections, which are made in its worker.
 
     Args:
         resources: of each trial.
@@ -42,8 +42,8 @@ def costs(trials: Sequence[TrialRecord], resources: ResourcesConfig) -> dict[str
 
 
 def covered(times: Sequence[tuple[float, float]]) -> Iterator[float]:
-    """Seconds covered by intervals (start, end), in seconds of one clock, up to each of their ends,
-    in the order of the ends. Where intervals overlap, time counts once."""
+    """Yield for each end, in order, how many seconds up to it the intervals (start, end) cover. All
+    times are seconds of one clock; where intervals overlap, time counts once."""
     moments = sorted(
         (moment, is_end) for interval in times for is_end, moment in enumerate(interval)
     )

@@ -1,14 +1,14 @@
 """Conditions on networks, by the names of metrics and hyperparameters alone.
 
-MLflow's own filter, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", needs a table before
-each name, and its parameters are text. A condition on a bare name, or on a heading of the report's
-table, is checked here: on metrics as reported, on hyperparameters as numbers if they are, and on
-the name of a network and its mark. A number is equal to every value that is printed like it, so
-that what stands in a table can be typed. Nothing is evaluated as code. Conditions with a table's
-name, or on what MLflow itself knows of a run, go to MLflow unchanged.
+MLflow's own filter, "metrics.val_accuracy > 0.9 and params.coeff = '0.5'", needs a prefix before
+each name, and compares parameters as text. A condition on a bare name, or on a heading of the
+report's table, is checked here. It may be on a metric, as reported, on a hyperparameter, compared
+as a number if it is one, or on the name or mark of a network. A number equals every value that is
+printed like it, so a value can be typed as a table shows it. Nothing is evaluated as code.
+Conditions with MLflow's prefixes, or on what MLflow itself knows of a run, go to MLflow unchanged.
 
-The filter of a study's page reads the same, except for MLflow's conditions. It gets these patterns
-from `grammar`, so they must mean the same in JavaScript.
+The filter of a study's page accepts the same conditions, except those for MLflow. It gets these
+patterns from `grammar`, so they must mean the same in JavaScript.
 """
 
 import math
@@ -43,13 +43,13 @@ _LONGEST = 8  # longer names of hyperparameters are cut in column headings
 
 
 def heading(hyperparameter: str) -> str:
-    """Column heading of a hyperparameter: its name, or the first two words of a long one, cut."""
+    """Column heading of a hyperparameter: its name; of a long name, two words of three letters."""
     if len(hyperparameter) <= _LONGEST:
         return hyperparameter
     return "_".join(word[:3] for word in hyperparameter.split("_")[:2])
 
 
-# Names of a run's parameters. A page is sent to others: it names no folder of this machine.
+# Names of a run's parameters, without data.root: a page is sent to others and names no folder.
 _PARAMETERS = (
     *(key for key in SECTION_OF if key != "root"),
     *(field.name for field in fields(EvaluationConfig)),
@@ -66,12 +66,12 @@ _NAMES = {
 
 
 def _headings(metrics: Mapping[str, Metric]) -> dict[str, str]:
-    """_NAMES with the headings of a study's metrics, which may have a radius."""
+    """_NAMES, and the headings of a study's metrics, which may contain a radius."""
     return {**_NAMES, **{metric.short: name for name, metric in metrics.items()}}
 
 
 def _name(names: Mapping[str, str]) -> str:
-    """The pattern of a name, or of a heading of these."""
+    """The pattern of a name: one of these headings, which may contain spaces, or a bare word."""
     return rf"[`\"]?({'|'.join(map(re.escape, names))}|[A-Za-z_][A-Za-z0-9_]*)[`\"]?"
 
 
@@ -91,13 +91,13 @@ def _between(names: Mapping[str, str]) -> re.Pattern[str]:
 
 
 _NUMBER = re.compile(r"[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?|[+-]?inf")
-# Beginnings of MLflow's own conditions: a table's name, or a bare name that MLflow knows.
+# Beginnings of MLflow's own conditions: a prefix with a dot, or a bare name that MLflow knows.
 _FOR_MLFLOW = re.compile(
     r"\s*([A-Za-z_][A-Za-z0-9_]*\s*\.|"
     r"[`\"]?(artifact_uri|run_id|run_name|user_id|start_time|end_time|status)\b)"
 )
 _OUTSIDE_QUOTES = r"""(?=(?:[^'"`]|'[^']*'|"[^"]*"|`[^`]*`)*$)"""
-# Between spaces: the name of a study may contain them.
+# Only between spaces: the name of a study may contain these words.
 _AND, _OR = (
     re.compile(rf"(?<!\S){word}(?!\S){_OUTSIDE_QUOTES}", re.IGNORECASE) for word in ("and", "or")
 )
@@ -107,7 +107,7 @@ _FORM = (
     "must be NAME OPERATOR NUMBER or NAME between NUMBER and NUMBER, or several with 'and' or 'or' "
     f"between them, such as {_EXAMPLE!r}"
 )
-# In YAML -> in Python.
+# A word in YAML -> the text of the same value in Python.
 _WORDS = {"true": "True", "false": "False", "null": "None", "none": "None"}
 
 
@@ -122,8 +122,8 @@ class Condition:
     is_metric: bool
 
     def holds(self, record: TrialRecord, study: str, mark: str | None) -> bool:
-        """Whether a network of a study has the value and meets the condition; text knows only = and
-        !=. `mark` is its mark among all networks of the study."""
+        """Whether a network of a study has the value and meets the condition. Text allows only the
+        operators = and !=. `mark` is the network's mark among all networks of the study."""
         if self.name in _TEXTS:
             names = [mark] if self.name == MARK else _names(record, study)
             return (self.value in names) is (self.operator == "=")
@@ -151,8 +151,8 @@ class Condition:
         return None if math.isnan(value) else repr(meaning(self.name).resolution.round(value))
 
     def _is_same(self, known: float) -> bool:
-        """Whether the number of the condition is this value, rounded as a table prints it or, with
-        more places, as the number is typed."""
+        """Whether the condition's number equals a known value, rounded to the places that a table
+        prints or, if the number is typed with more places, to those."""
         wanted = float(self.value)
         is_whole = not self.is_metric and known.is_integer() and abs(known) < LONG
         if known == wanted or is_whole or not math.isfinite(known - wanted):
@@ -183,7 +183,7 @@ class Conditions:
 
     @property
     def need_marks(self) -> bool:
-        """Whether they ask for the marks of networks."""
+        """Whether a condition is on the marks of networks."""
         return any(one.name == MARK for every in self.checked_here for one in every)
 
     def keep(
@@ -192,7 +192,7 @@ class Conditions:
         study: str = "",
         marks: Mapping[str, str] | None = None,
     ) -> list[TrialRecord]:
-        """The records from MLflow that meet the other conditions.
+        """The records from MLflow that meet the conditions to be checked here.
 
         Args:
             study: the name of their study.
@@ -210,7 +210,8 @@ class Conditions:
 
 
 def _names(record: TrialRecord, study: str) -> set[str]:
-    """What a network is called: its point is named after the first training of a sample."""
+    """The names of a network, with and without its study: by its own trial, and by the first trial
+    of its sample, after which its point is named."""
     labels = {network_label(id, record.projected_to) for id in (record.trial_id, record.repeat_of)}
     return labels | {f"{study}/{label}" for label in labels}
 
@@ -221,8 +222,8 @@ def _parameter(record: TrialRecord, name: str) -> str | None:
 
 
 def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> dict[str, Any]:
-    """How the page of a study with these metrics reads its filter, for JSON: the patterns, names
-    and messages of `parse`, and the hyperparameters of these records, one text for all or a
+    """How a study's page reads its filter, for JSON: the patterns, names and messages of `parse`
+    with these metrics, and the records' hyperparameters, each one text if all are equal, else a
     list."""
     names = _headings(metrics)
     parameters: dict[str, Any] = {}
@@ -246,7 +247,7 @@ def grammar(records: Sequence[TrialRecord], metrics: Mapping[str, Metric]) -> di
         "printed": {
             "decimals": FEWEST_DECIMALS,
             "digits": SHORT_DIGITS,
-            # As all metrics have it that have no decimals.
+            # All metrics without decimals have this number of digits.
             "metric_digits": METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND].resolution.n,
             "long": LONG,
         },

@@ -14,16 +14,16 @@ from study.metrics.definitions import Direction
 from study.pareto.points import as_losses
 from study.search.halving import best
 
-# TPE models the best tenth of the trials (at most 25 with one objective), and all others. Once
-# more have ended than the limit, it is shown the _N_BEST best, which include that tenth, and every
-# second one of the others.
+# TPE models the best tenth of the ended trials (at most 25 with one objective) and all others. Once
+# there are more than _LIMIT, the sampler is shown the _N_BEST best, which include that tenth, and
+# every second one of the others.
 _LIMIT, _N_BEST = 500, 100
 _ENDED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 
 class BoundedTPESampler(TPESampler):
-    """Optuna's sampler, shown at most 500 of the ended trials, and those that run. Up to that
-    number its proposals are Optuna's own."""
+    """Optuna's TPE sampler, shown all running trials but at most 500 ended ones. Up to that number
+    of ended trials it proposes what Optuna's would."""
 
     def __init__(self, seed: int, n_startup_trials: int) -> None:
         super().__init__(seed=seed, n_startup_trials=n_startup_trials)
@@ -39,13 +39,13 @@ class BoundedTPESampler(TPESampler):
     def _shown(self, trials: Sequence[FrozenTrial]) -> list[FrozenTrial]:
         return [trial for trial in trials if trial.number not in self._hidden]
 
-    # Private to Optuna, but all of its models are made here, with one objective and with several.
-    # It asks its study for trials by one method, which is replaced in a copy of the study.
+    # Private to Optuna, but TPE fits all of its models here, for one objective or several. It gets
+    # the trials from one method of the study, which is replaced in a copy of the study.
     def _sample(
         self, study: Study, trial: FrozenTrial, search_space: dict[str, BaseDistribution]
     ) -> dict[str, Any]:
         view = copy.copy(study)
-        # mypy: of this one object alone, which is the copy.
+        # mypy: the method is replaced in this one object alone, which is the copy.
         view._get_trials = lambda *args, **kwargs: (  # type: ignore[method-assign]
             self._shown(study._get_trials(*args, **kwargs))
         )
@@ -53,7 +53,7 @@ class BoundedTPESampler(TPESampler):
 
 
 def _unneeded(trials: Sequence[FrozenTrial], study: Study) -> set[int]:
-    """Numbers of every second trial that is not among the best."""
+    """The number of every second trial, not counting the _N_BEST best trials."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     directions = [Direction(direction.name.lower()) for direction in study.directions]
     losses = as_losses([trial.values for trial in complete], directions)

@@ -45,7 +45,7 @@ def sobol_samples(
     distributions: Mapping[str, BaseDistribution], n_samples: int, seed: int
 ) -> list[dict[str, Any]]:
     """The first samples of a scrambled Sobol sequence (Sobol 1967, Owen 1995), in Optuna's form,
-    which cover the space evenly. They do not depend on `n_samples`; `seed` is the scrambling's."""
+    which cover the space evenly. `seed` decides the scrambling; a larger `n_samples` only adds."""
     with warnings.catch_warnings():
         # Experimental: Optuna may still change its arguments.
         warnings.simplefilter("ignore", ExperimentalWarning)

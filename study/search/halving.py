@@ -18,7 +18,7 @@ class Entry:
     """A trial at a rung.
 
     Attributes:
-        losses: (m,), less is better.
+        losses: (m,), one for each objective; less is better.
         violation: sum of the relative violations; 0 if every constraint holds.
     """
 
@@ -58,8 +58,8 @@ class SuccessiveHalving:
         At a rung a trial goes on if it is among the best ceil(n / reduction_factor) of the n trials
         that have reached the rung so far, by `best`; the first one always does. A report between
         rungs counts for the last rung before it. A trial is compared once at each rung: if its
-        report comes again after a crash, the decision stands. A trial restored from an older
-        checkpoint goes on until it reaches that report again.
+        report comes again after a crash, the decision stands. So a stopped trial that is restored
+        from an older checkpoint goes on only until the report that stopped it comes again.
         """
         entries = self.record(trial, epoch, entry)
         if entries is not None:
@@ -73,7 +73,7 @@ class SuccessiveHalving:
 
     def record(self, trial: int, epoch: int, entry: Entry) -> dict[int, Entry] | None:
         """Record a report without a decision; returns the entries of its rung, including this one,
-        or None if there is no such rung or the trial had an entry."""
+        or None if the report belongs to no rung or the trial already has an entry there."""
         own = [rung for rung in list(self.rungs)[trial % self.brackets :] if rung <= epoch]
         if not own or trial in self.rungs[own[-1]]:
             return None
@@ -121,7 +121,7 @@ def _rescaled(front: Losses, usable: Losses) -> Losses:
 
 
 def _spread(front: Losses, n: int) -> list[int]:
-    """n rows of a front (rows, m): the best on average, then always the farthest from those."""
+    """n rows of a front (rows, m): the best on average, then always the farthest from all taken."""
     chosen = [int(front.mean(axis=1).argmin())][:n]
     nearest = np.full(len(front), np.inf)
     while len(chosen) < min(n, len(front)):

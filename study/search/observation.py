@@ -1,10 +1,10 @@
 """What a sampler observes of a sample: numbers that say how good it is.
 
-Without a ladder a training gives one network, and the sampler observes its objectives. With a
-ladder it also gives projections, down to the smallest bound of the study. Then the values of its
-own network do not say what it adds to a front, and its projections may meet a constraint that it
-breaks. So the sampler observes one number: the hypervolume of all networks of the training that the
-front admits.
+Without a ladder a training gives one network, and the sampler observes that network's objectives.
+With a ladder the training also gives projections of the network, down to the smallest bound of the
+study. The trained network's own values then do not say what the training adds to a front, and a
+projection may meet a constraint that the trained network breaks. So the sampler observes one
+number: the hypervolume of all networks of the training that the front admits.
 """
 
 import math
@@ -25,9 +25,9 @@ class Outcome:
     """The outcome of a completed training.
 
     Attributes:
-        metrics: of its own network, whether or not the front admits it.
-        admitted: metrics of the networks that the front admits, by the bound of the projection,
-            None for the training's own network.
+        metrics: of the trained network, whether or not the front admits it.
+        admitted: bound of the projection -> metrics, for the networks that the front admits; the
+            trained network itself is under None.
     """
 
     metrics: Mapping[str, float]
@@ -35,7 +35,7 @@ class Outcome:
 
 
 def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
-    """The outcome of a training by its last report; None unless the trial completed."""
+    """The outcome of a training, from its last report; None unless the trial completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return None
     assert report.epoch is not None
@@ -44,8 +44,8 @@ def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
 
 
 def front(reports: Sequence[TrialReport | None], study: StudyConfig) -> list[int]:
-    """For each network on the front of trials, by their last reports, the index of its trial. Of
-    equal networks the first is on the front."""
+    """The front of all networks in the trials' last reports: for each network on it, the index of
+    its trial in `reports`. Of equal networks the first is on the front."""
     rows, networks = list[int](), list[Mapping[str, float]]()
     for index, report in enumerate(reports):
         admitted = points.of_report(report, study.objectives, study.constraints)
@@ -63,9 +63,9 @@ def directions(study: StudyConfig) -> list[Direction]:
 
 
 def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
-    """Means over the trainings of a sample: the hypervolume of its networks within the study's
-    reference point, or, without a ladder, each objective on its scale; the reference point's in
-    place of a bound that is infinite."""
+    """What the sampler observes of a sample: means over its trainings. With a ladder, of the
+    hypervolume of a training's networks up to the study's reference point; without one, of each
+    objective on its scale, with the reference point's value in place of an infinite mean."""
     if not study.ladder:
         of_sample = []
         for goal in study.objectives:
@@ -79,8 +79,8 @@ def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
 
 
 def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
-    """The largest violation of each constraint, for Optuna; at most 0 is feasible. Empty with a
-    ladder, whose hypervolume has no infeasible network in it."""
+    """Constraint's metric -> its largest violation in any training; at most 0 is feasible. Empty
+    with a ladder, since no infeasible network counts in the hypervolume."""
     if study.ladder:
         return {}
     worst = {
@@ -91,6 +91,6 @@ def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, flo
 
 
 def finite(violations: Mapping[str, float]) -> dict[str, float]:
-    """Violations by name, with the largest number for infinity, which Optuna refuses."""
+    """Violations by name, with the largest float in place of infinity, which Optuna refuses."""
     largest = sys.float_info.max
     return {name: min(max(value, -largest), largest) for name, value in violations.items()}

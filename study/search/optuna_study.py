@@ -51,13 +51,13 @@ def as_trial(
     Args:
         network: its handle, for messages.
         state: completed, stopped early or failed.
-        values: of the objectives, finite; None unless it is completed.
+        values: of the objectives, finite; None unless the trial is completed.
         violations: constraint -> violation; at most 0 is feasible.
         attributes: further plain values by name.
         started, ended: seconds since 1970-01-01 UTC.
 
     Raises:
-        UserError: if the sample is not of the space.
+        UserError: if a value of the sample is not in the space.
     """
     space = [(key, parameter) for key, parameter in space if is_active(parameter, sample)]
     for key, parameter in space:
@@ -89,9 +89,9 @@ def write(
     """Write a study into a storage: all of it, or nothing.
 
     Args:
-        url: of a database, as Optuna and SQLAlchemy take it: "sqlite:///optuna.db".
-        objectives: name and direction of each, in the order of the trials' values.
-        attributes: of the study, plain values by name.
+        url: of a database, as Optuna and SQLAlchemy take it, such as "sqlite:///optuna.db".
+        objectives: (metric, direction) of each, in the order of the trials' values.
+        attributes: of the study: name -> plain value.
 
     Returns:
         The storage's URL without its password.
@@ -146,7 +146,7 @@ def _write(
 
 
 def _check_tables(address: URL, shown: str) -> None:
-    """Raise UserError for tables of others: Optuna would add its own, and refuse them later."""
+    """Raise UserError for another program's tables: Optuna would add its own, then refuse them."""
     engine = create_engine(address)
     try:
         tables = inspect(engine).get_table_names()

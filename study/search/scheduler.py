@@ -35,9 +35,9 @@ def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
 
 
 def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> TrialScheduler:
-    """The study's scheduler: fifo stops none, asha halves on one objective, mo_asha on all
-    objectives and constraints. With a ladder there are no constraints: a network that breaks one
-    may have projections that do not."""
+    """The study's scheduler: fifo stops no trial, asha halves on one objective, mo_asha on all
+    objectives and constraints. With a ladder mo_asha ignores constraints: a network that breaks one
+    may have projections that meet it."""
     if halving is None:
         return PatientScheduler()
     if study.scheduler.name == "asha":
@@ -55,8 +55,8 @@ class PatientScheduler(FIFOScheduler):
     trials would run in one worker while the others start in vain.
 
     So a trial is chosen only once it has waited longer than a worker takes to start: it then waits
-    for a free place. Its worker may still be stopped, once. When no new trial is proposed any more,
-    Tune hands ended workers over by itself.
+    for a free place. The worker that starts for it may still be stopped, but only once. When no new
+    trial is proposed any more, Tune gives the workers of ended trials to waiting ones by itself.
     """
 
     def __init__(self) -> None:
@@ -64,8 +64,8 @@ class PatientScheduler(FIFOScheduler):
         self._waits_since: dict[str, float] = {}
 
     def on_trial_add(self, tune_controller: TuneController, trial: Trial) -> None:
-        """Forget decisions of a dead driver that were not carried out. Tune restores them, but the
-        trial may go on from before the report that led to them."""
+        """Forget a dead driver's decisions on this trial that were not carried out. Tune restores
+        them, but the trial may go on from before the report that led to them."""
         controller: Any = tune_controller
         for decisions in ("_cached_trial_decisions", "_queued_trial_decisions"):
             getattr(controller._tune_controller, decisions).pop(trial.trial_id, None)
@@ -117,13 +117,13 @@ class HalvingScheduler(PatientScheduler):
         self._record_earlier(number, TrialReport.from_result(result))
 
     def _record_earlier(self, number: int, report: TrialReport | None) -> None:
-        """Record the rungs that a restored trial passed, which this driver may not know."""
+        """Record the earlier reports that come with one: of its batch, or of a restored trial."""
         for earlier in () if report is None else report.earlier:
             self.halving.record(number, earlier.epoch, self._entry(earlier))
 
     def _entry(self, report: EpochReport) -> Entry:
         metrics = report.metrics()
-        # In mid-training a bound may be infinite; such a network comes last, see `halving.best`.
+        # During training a bound may be infinite; such a network comes last, see `halving.best`.
         losses = [math.inf] * len(self._objectives)
         if all(math.isfinite(metrics[objective.metric]) for objective in self._objectives):
             losses = points.scaled_losses([metrics], self._objectives)[0].tolist()

@@ -36,16 +36,16 @@ from study.search.suggestion import Suggestion
 
 # Version of a pickled searcher, raised whenever older pickles cannot be continued.
 _FORM = 5
-# Attributes that make up the state of a search, beside its rungs and its stopping criterion.
+# Attributes that make up the state of a search, besides its rungs and its stopping criterion.
 _SAVED = ("_study", "_n_samples", "_open", "_observed", "_n_started")
-# A trial's seed is the study's seed times this, plus the trial's number: studies share no seeds.
+# A trial's seed is search.seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
 
 @dataclass
 class _Sample:
-    """A proposed sample and its trials: the number of the first, Tune's ids of those that run, and
-    the outcomes of those that trained for all of their epochs."""
+    """A proposed sample and its trials: `number` of the first, Tune's ids of those `running`, and
+    the outcomes of those `completed`, which trained for all of their epochs."""
 
     trial: Trial
     number: int
@@ -97,7 +97,7 @@ class OptunaSearcher(Searcher):
         self.__dict__.update(state)
 
     def _given_samples(self) -> list[dict[str, Any]]:
-        """Samples that precede what Optuna's sampler proposes, in Optuna's form."""
+        """The samples to try before any of Optuna's sampler, in Optuna's form."""
         study, search = self._config, self._config.search
         # Not Optuna's grid sampler: it ends a study by itself, which is Ray's task here.
         samples = study.grid() if search.sampler == "grid" else search.first
@@ -107,13 +107,13 @@ class OptunaSearcher(Searcher):
         of_sobol = {"sobol": study.n_trials, "tpe": n_startup, "gp": n_startup}
         n_samples = min(of_sobol.get(search.sampler, 0), study.n_trials)
         n_left = max(0, n_samples - len(given))
-        # What a sample has beyond its conditions is not asked for.
+        # Their values of parameters whose `when` does not hold are never asked for.
         return given + sobol_samples(self._distributions, n_left, search.seed)
 
-    # Ray's annotation lacks text, but FINISHED, which it asks for, is one.
+    # Ray's annotation lacks str, which FINISHED is, although Ray expects it.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
-        """The next sample, or an open one again. FINISHED if no further trial shall start; None
-        while a running trial decides whether its sample is trained again."""
+        """The config of the next trial: an open sample again, or a new one. FINISHED if no further
+        trial shall start; None while running trials decide whether a sample is trained again."""
         self._stopping.start_clock()
         self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
         if self._stopping.end_of_search is not None:
@@ -142,7 +142,7 @@ class OptunaSearcher(Searcher):
         values: dict[str, Value] = {}
         for key, parameter in self._config.space:
             if is_active(parameter, values):
-                # As Study.ask does with all that it is given.
+                # As Study.ask does with each distribution that it is given.
                 drawn = trial._suggest(key, self._distributions[key])
                 values[key] = from_optuna(parameter, drawn)
         is_given = self._n_samples < min(len(self._config.search.first), len(self._given))
@@ -154,8 +154,8 @@ class OptunaSearcher(Searcher):
     def on_trial_complete(
         self, trial_id: str, result: Mapping[str, Any] | None = None, error: bool = False
     ) -> None:
-        """Record how a trial ended. The sampler observes its sample unless it is trained again. A
-        second call for the same trial changes nothing."""
+        """Record how a trial ended. The sampler observes the sample unless it is to be trained
+        again. A second call for the same trial changes nothing."""
         sample = next((s for s in self._open if trial_id in s.running), None)
         if sample is None:
             return
@@ -226,7 +226,7 @@ class OptunaSearcher(Searcher):
             pickle.dump(state, file)
 
     def restore(self, checkpoint_path: str) -> None:
-        """Continue from a state that `save` wrote, and reopen a search that was extended since."""
+        """Continue from a state that `save` wrote; reopen the search if it was extended since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
         vars(self).update((name, state[name]) for name in _SAVED)
@@ -239,14 +239,14 @@ class OptunaSearcher(Searcher):
 
 
 class StudyGenerator(SearchGenerator):
-    """Asks a searcher for trials, up to a total and a number at a time.
+    """Asks a searcher for trials, up to a number in total and a number at a time.
 
     Tune restores both limits, and the end of the search, from its state. The limits given here
     replace the restored ones, since the study may have been extended.
     """
 
     def __init__(self, searcher: Searcher, n_trials: int, n_at_once: int) -> None:
-        """`n_trials` includes the trials made before."""
+        """`n_trials` includes the trials of earlier launches."""
         self._limiter = ConcurrencyLimiter(searcher, max_concurrent=n_at_once)
         super().__init__(self._limiter)
         self._n_trials, self._n_at_once = n_trials, n_at_once
@@ -258,7 +258,7 @@ class StudyGenerator(SearchGenerator):
 
 
 def make_sampler(study: StudyConfig) -> BaseSampler:
-    """Optuna's sampler of a study. Raises ConfigError if one of the user's own cannot be used."""
+    """The Optuna sampler of a study. Raises ConfigError or OwnCodeError if the user's own fails."""
     search = study.search
     match search.sampler:
         case "tpe":
@@ -269,7 +269,7 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
             return NSGAIISampler(seed=search.seed, population_size=population_size)
-        # `_given_samples` has the whole search of grid and sobol.
+        # For grid and sobol, `_given_samples` has every sample, and this sampler proposes none.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)
         case path:

@@ -12,13 +12,13 @@ from study.search.observation import Outcome
 
 
 class Stopping:
-    """The hypervolume of a study's front after each completed trial, and the study's time.
+    """Decides when a study ends, by the hypervolume of its front and by its time.
 
     Survives a restart by get_state and set_state; the time in between does not count.
 
     Attributes:
-        hypervolumes: after each completed trial, in order of completion: exact, of the front with
-            projections, in the product of the objectives' scales. Each repeat counts by itself.
+        hypervolumes: exact hypervolume of the front, projections included, after each completed
+            trial, in the product of the scales of the objectives. Each repeat is its own trial.
         end_of_search: why the search ended before its last possible trial; None if it has not.
     """
 
@@ -32,13 +32,13 @@ class Stopping:
         self._start: float | None = None
 
     def get_state(self) -> dict[str, Any]:
-        """A copy of the state, for set_state."""
+        """A copy of the state, which `set_state` takes."""
         state = {**vars(self), "_seconds_before": self.seconds}
         del state["_study"], state["_start"]
         return copy.deepcopy(state)
 
     def set_state(self, state: dict[str, Any]) -> None:
-        """Continue from a state of get_state."""
+        """Continue from a state that `get_state` returned."""
         vars(self).update(state)
         self._start = None if self._start is None else time.monotonic()
 

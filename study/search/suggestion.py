@@ -1,4 +1,4 @@
-"""What travels from the searcher to a worker, by `asdict` as the config of a Tune trial."""
+"""What the searcher sends to a worker: a Suggestion, as the config (`asdict`) of a Tune trial."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,21 +7,21 @@ from study.config.space import Value
 
 
 def trial_id(number: int) -> str:
-    """A trial's number in the study, as text that sorts."""
+    """A trial's number in the study as text that sorts, such as "0004"."""
     return f"{number:04d}"
 
 
 @dataclass(frozen=True)
 class Suggestion:
-    """A sample to train, and which trial of the study that is.
+    """A sample to train, and the trial that trains it.
 
     Attributes:
         number: of the trial, from 0. It identifies the trial across restarts; Tune's id need not.
-        repeat_of: number of the first trial of this sample; its own for the first.
+        repeat_of: number of the first trial of this sample, which may be this trial.
         sample: parameter of the space -> value.
         is_given: whether the sample is one of search.first.
         n_errors: how often the trial failed by an error of its own.
-        failed: why it was given up, which its next worker reports instead of training; else None.
+        failed: why the trial was given up, else None. Its next worker only reports the reason.
     """
 
     number: int
@@ -34,5 +34,5 @@ class Suggestion:
 
     @property
     def trial_id(self) -> str:
-        """The number as text."""
+        """The trial's number as text, as `trial_id` gives it."""
         return trial_id(self.number)

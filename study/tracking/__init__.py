@@ -2,13 +2,13 @@
 
     tags          names of tags
     locations     where the files of runs and models are, also of a study that was moved
-    files         the gate through which files of runs and models are read and written; digests
+    files         the only place where files of runs and models are read and written; digests
     client        one tracking server or database: requests to it, and what its errors mean
     records       MLflow -> records of studies, trials and projections
     handles       names of networks, and the runs that they mean
     studies       writes the study's own run, and the marks of its networks
     tracker       writes the trials of a study, each value once
-    values        settings, numbers as MLflow stores them, tags that anybody may have changed
+    values        settings, numbers and tags, as written to MLflow and as read back
     outbox        a thread that sends writes in order, and retries after an outage
     clone         the git clone that this code runs from
     stored_model  a network as MLflow stores it, logged and fetched; imports torch through models

@@ -59,7 +59,7 @@ class Client:
         """
         Args:
             tracking_uri: must contain no password.
-            max_retries: of unanswered requests; few, so that an outage is reported in seconds.
+            max_retries: of an unanswered request; few, so that an outage is reported in seconds.
         """
         os.environ.setdefault("MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR", "false")
         # MLflow would print the address of each ended run among our own output.
@@ -152,8 +152,8 @@ class Client:
     def set_state(
         self, run_id: str, status: TrialStatus, tags: Mapping[str, str] | None = None
     ) -> None:
-        """Set a run's status in MLflow and, with other tags, in our own tag, which counts: a run
-        that a crash leaves between the two counts as running, and is ended again."""
+        """Set a run's status in MLflow and, with other tags, in our own tag STATE, which counts: a
+        run that a crash leaves with only one of the two counts as running, and is ended again."""
         of_run = {**(tags or {}), STATE: status.value}
         if status is TrialStatus.RUNNING:
             self.log(run_id, tags=of_run)
@@ -200,7 +200,7 @@ class _Retries:
                 self._of_databases = utils.MAX_RETRY_COUNT
             self._n_inside += 1
             os.environ[_MAX_RETRIES] = str(number)
-            # It counts attempts. Its own ten take almost a minute for each of two stores.
+            # A limit of attempts. MLflow's own, ten, takes almost a minute for each of two stores.
             utils.MAX_RETRY_COUNT = number + 1
         try:
             yield

@@ -25,14 +25,14 @@ def has_history() -> bool:
 
 
 def python_files(folder: Path) -> dict[str, bytes]:
-    """Path below a folder, with slashes -> content, of each Python file."""
+    """Path of each Python file below a folder, with slashes -> its content."""
     files = (path for path in folder.rglob("*.py") if path.is_file())
     return {path.relative_to(folder).as_posix(): path.read_bytes() for path in files}
 
 
 def commit_with(folder: Path) -> str | None:
-    """The newest commit whose folder of that name has the same Python files; None if there is none.
-    The clone must have its full history."""
+    """The newest commit in which the folder of this name has the same Python files; None if there
+    is none. The clone must have its full history."""
     wanted = {f"{folder.name}/{name}": _blob(file) for name, file in python_files(folder).items()}
     commits = git("log", "--all", "--full-history", "--format=%H", "--", folder.name)
     for commit in (commits or "").split():

@@ -1,4 +1,4 @@
-"""A new SQLite database of MLflow: made whole, once, however many processes open it at once.
+"""Creation of a SQLite database for MLflow, once and completely, even if many processes open it.
 
 MLflow creates the tables of a new database in a hundred small steps, with no lock. A process that
 opens the file in the middle of them starts over, and breaks what both of them do.
@@ -22,12 +22,9 @@ _POLL_SECONDS = 0.1
 
 
 def make_whole(database: Path) -> None:
-    """Create a database, unless it is there with all of its tables. One that another process of
-    MLflow is creating is waited for.
-
-    Raises:
-        OSError, sqlite3.Error, MlflowException: if it cannot be created.
-    """
+    """Create a database, unless it is there with all of its tables; wait for one that another
+    process of MLflow is creating. Raises OSError, sqlite3.Error or MlflowException if it cannot be
+    created."""
     # MLflow says what is wrong with an address in a folder that does not exist.
     if is_whole(database) or not database.parent.is_dir():
         return
@@ -56,8 +53,8 @@ def is_whole(database: Path) -> bool:
 
 
 def is_of_others(database: Path) -> bool:
-    """Whether a database has tables, but not those of MLflow, which would add its own to them."""
-    # One that is locked is said to be so by what reads it next, after a while.
+    """Whether a database has tables, but not those of MLflow; MLflow would add its own to them."""
+    # Does not wait for a locked one: whatever reads it next waits, and reports the lock.
     has_row = partial(_has_row, database, timeout=0.0)
     try:
         if has_row("SELECT 1 FROM sqlite_master WHERE type = 'table'"):

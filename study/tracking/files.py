@@ -1,8 +1,8 @@
-"""The files of runs and models: one gate through which all of them are read and written, and the
-digests by which they are known again.
+"""The files of runs and models: the only place where they are read and written, and the digests by
+which changes are found.
 
-MLflow says where they are, and a database may come from anybody. That address decides which files
-of this machine are read, and which host gets the user's password. See `allowed`.
+MLflow says where the files are, and its database may come from anybody. Their address decides which
+files of this machine are read, and which host gets the user's password. See `allowed`.
 """
 
 import hashlib
@@ -23,7 +23,7 @@ from study.tracking.locations import ID, current, local_folder
 _FILES = "artifacts"
 _SERVER = ("http", "https")
 _OF_SERVER = "mlflow-artifacts"
-# MLflow's variable for the address of files, which its server has as --default-artifact-root.
+# MLflow's environment variable for the address of files, its server's --default-artifact-root.
 _NAMED = "MLFLOW_DEFAULT_ARTIFACT_ROOT"
 
 
@@ -83,7 +83,7 @@ def _is_named(place: str) -> bool:
 
 
 def _split(address: str) -> SplitResult | None:
-    """The parts of an address; None if it is none."""
+    """The parts of an address; None if it cannot be read as one."""
     try:
         return urlsplit(address)
     except ValueError:
@@ -103,13 +103,13 @@ def place_of(client: Client, run: Run) -> str:
 
 
 def names(client: Client, place: str) -> set[str]:
-    """The names of the files at the place of a run."""
+    """The names of the files of a run, at the address from `place_of`."""
     found = client.call(mlflow.artifacts.list_artifacts, place, tracking_uri=client.tracking_uri)
     return {PurePosixPath(file.path).name for file in found}
 
 
 def content(client: Client, place: str, name: str) -> bytes:
-    """The content of a file at the place of a run."""
+    """The content of a file of a run, at the address from `place_of`."""
     uri = client.tracking_uri
     with tempfile.TemporaryDirectory() as folder:
         download = mlflow.artifacts.download_artifacts
@@ -169,8 +169,8 @@ def manifest(folder: Path) -> dict[str, str]:
 
 
 def irregular(folder: Path) -> Iterator[str]:
-    """Yield a sentence for each thing below a folder that no model has: links, which are not
-    followed, special files, folders without files, compiled code."""
+    """Yield a sentence for each entry below a folder that a logged model cannot contain: links,
+    which are not followed, special files, folders without files, compiled code."""
     for at, folders, files in os.walk(folder):
         where = Path(at).relative_to(folder)
         for name in sorted([*folders, *files]):

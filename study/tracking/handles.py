@@ -29,7 +29,7 @@ def network_label(trial_id: str, projected_to: float | None) -> str:
 
 
 def run_of(records: Records, network: str) -> str:
-    """The run id of a handle or an id prefix. Raises TrackingError unless it means exactly one."""
+    """The run id of a handle or an id prefix. Raises TrackingError unless it means just one run."""
     is_label = "/" in network
     name, separator, word = network.partition("/" if is_label else "@")
     if not separator:
@@ -63,7 +63,7 @@ def handle_of(records: Records, run_id: str) -> str:
 
 def runs_by_label(networks: Sequence[TrialRecord], study: str) -> dict[str, str]:
     """Label -> run id of the networks of a study. Raises TrackingError if two have the same label:
-    what is printed of one could be verified of the other."""
+    a printed label could then be used to verify the other network."""
     labels = [(network_label(n.trial_id, n.projected_to), n.run_id) for n in networks]
     return _only_runs(labels, f"{study}/")
 
@@ -73,7 +73,8 @@ def _runs_by_alias(networks: Sequence[TrialRecord], study: str) -> dict[str, str
 
 
 def _only_runs(named: Sequence[tuple[str, str]], before: str) -> dict[str, str]:
-    """Name -> run id. Raises TrackingError if two runs have a name; messages have `before` it."""
+    """Name -> run id. Raises TrackingError if two runs share a name; its message puts `before` in
+    front of the name."""
     runs: dict[str, str] = {}
     for name, run_id in named:
         if name in runs:

@@ -44,8 +44,8 @@ def local_folder(location: str) -> Path | None:
 
 
 def moved(tracking_uri: str, location: str) -> Path | None:
-    """The folder at the same path below ARTIFACTS beside a SQLite database; None if there is none,
-    or if it is the location itself."""
+    """The folder to which a location was moved: the same path below ARTIFACTS beside a SQLite
+    database; None if there is no such folder, or if it is the location itself."""
     database, folder = database_file(tracking_uri), local_folder(location)
     if database is None or folder is None or ".." in folder.parts:
         return None

@@ -38,7 +38,8 @@ def server_address(tracking_uri: str) -> str | None:
 
 
 def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
-    """(the command that serves MLflow's pages, or None with a server; the study's page)."""
+    """Returns (command, page): the command that serves MLflow's pages, None if a server does; the
+    address of the study's page."""
     served = server_address(tracking_uri)
     command = None if served else f"mlflow server --backend-store-uri {tracking_uri}"
     base = served or "http://127.0.0.1:5000"
@@ -48,20 +49,20 @@ def study_page(tracking_uri: str, experiment_id: str) -> tuple[str | None, str]:
 
 
 def run_page(tracking_uri: str, experiment_id: str) -> str | None:
-    """The page of a run, with {run_id} to be filled in; None without a server."""
+    """The address of a run's page, with {run_id} to be filled in; None without a server."""
     base = server_address(tracking_uri)
     return base and f"{base}/#/experiments/{experiment_id}/runs/{{run_id}}?{_TRAINING}"
 
 
 def compare_page(tracking_uri: str, experiment_id: str, run_ids: Sequence[str]) -> str | None:
-    """The page that compares runs; None without a server."""
+    """The address of the page that compares these runs; None without a server."""
     base = server_address(tracking_uri)
     runs, experiments = (quote(json.dumps(ids)) for ids in (list(run_ids), [experiment_id]))
     return base and f"{base}/#/compare-runs?runs={runs}&experiments={experiments}&{_TRAINING}"
 
 
 def describe_study(config: StudyConfig) -> str:
-    """Markdown to show above the table of runs."""
+    """A description of a study in Markdown, to show above the table of its runs."""
     space = ", ".join(f"`{key}`" for key, _ in config.space)
     goals = ", ".join(f"{o.direction.value} `{o.metric}`" for o in config.objectives)
     rules = ", ".join(c.phrase(f"`{c.metric}`") for c in config.constraints)
@@ -89,8 +90,8 @@ def describe_study(config: StudyConfig) -> str:
 
 
 def on_the_word_of(authors: Sequence[str]) -> str:
-    """What a sentence about a proof has to add where the proof rests on the bounds of blocks by
-    other authors; empty without such."""
+    """The end of a sentence about a proof that rests on bounds which authors of blocks state, and
+    nothing here checks; empty without such authors."""
     return f", on the word of {' and '.join(authors)}" if authors else ""
 
 
@@ -135,8 +136,8 @@ def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, s
 
 
 def views(config: StudyConfig) -> dict[str, str]:
-    """MLflow's tables of runs by name, best run first: from the left two objectives, how each
-    network stands, and the rest."""
+    """Name -> JSON of a table of runs in MLflow's pages, the best run first. Its columns from the
+    left: two objectives, how each network stands, and the rest."""
     objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
     shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
     columns = [

@@ -1,7 +1,7 @@
 """MLflow -> records of studies, trials and projections.
 
 A study is an experiment with a parent run, below that a run for each trial, and below a trial a run
-for each of its projections. Who needs all of it gets one StudyRead, and hands it on.
+for each of its projections. Code that needs the whole study reads one StudyRead, and hands it on.
 """
 
 import json
@@ -32,14 +32,14 @@ class StudyRecord:
     """A study as MLflow knows it.
 
     Attributes:
-        name: of its experiment, which may be a copy: what is printed is looked up there again.
+        name: of its experiment, under which it is found; its stored settings may have another.
         source: path of the study file.
         storage: folder or bucket where Tune keeps its state.
         finished: whether it has ended; if not, it can be resumed.
         n_searches: how often more samples or hours were asked for, which voids an earlier end.
-        commit: of the code that began it; None if that was no clone.
+        commit: git commit of the code that began it; None if that was not a clone.
         is_clean: whether the code was exactly that commit's.
-        versions: of Python and the packages that decide numbers.
+        versions: of Python and the packages that numbers depend on.
         is_told: whether its networks were trained by its user's own loop.
         own_code: module of the user's own code -> SHA-256, hex, of its file as the study began.
         is_published: whether marks, recommendations and figures of its end are in MLflow.
@@ -71,18 +71,17 @@ class TrialRecord:
 
     Attributes:
         params: as text; a projection has its training's, and what it was projected to.
-        metrics: the last value of each; without values that no network can have, which somebody
-            else wrote.
+        metrics: the last value of each; impossible values, which somebody else wrote, are left out.
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, "told" for a network that its user trained;
             otherwise empty.
         projected_to: the bound of Lip(g) of a projection's blocks; None for the trial itself.
         n_epochs: epochs trained so far; 0 for a projection, which adds none.
         started: when its run was created, seconds since 1970-01-01 UTC.
-        ended: when it ended, likewise; None while it runs.
+        ended: when it ended, in the same unit; None while it runs.
         mark: how it stood in the results when its study last ended; None before that.
-        aliases: its recommendations, likewise.
-        why: a sentence that justifies them, likewise.
+        aliases: what it was recommended as then.
+        why: a sentence that justifies the recommendation.
         device: name of the processor or GPU that trained; None if unknown.
     """
 
@@ -127,7 +126,7 @@ class Records:
     """Studies and trials of a server or database. Methods raise TrackingError as Client's do."""
 
     def __init__(self, client: Client, keeps_files: bool = False) -> None:
-        """`keeps_files`: read each file of a run once, until `forget`."""
+        """`keeps_files`: keep each file that is read, and read it again only after `forget`."""
         self.client, self._call = client, client.call
         self._places: dict[str, str] = {}
         self._keeps_files = keeps_files
@@ -139,7 +138,7 @@ class Records:
 
     def check_files(self, study: StudyRecord) -> None:
         """Raise TrackingError if the files of a study's runs cannot be written from here: a server
-        keeps them, and this is its database, or the study was moved."""
+        keeps them and this is only its database, or the study was moved."""
         location = self.client.get_run(study.run_id).info.artifact_uri
         check_not_moved(self.client.tracking_uri, study.name, location)
         self.artifacts(study.run_id)
@@ -252,9 +251,9 @@ class Records:
         )
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
-        """The runs of trials that ended after a time, and the study's own run if that did too, each
-        as its id and its end. Times are in seconds since 1970-01-01 UTC. A trial's projections end
-        before the trial."""
+        """(run id, end) of the runs of trials that ended after `since`, and of the study's own run
+        if it did too. Times are in seconds since 1970-01-01 UTC. Projections are left out: they end
+        before their trial."""
         ended = f"attributes.end_time > {round(since * 1000)}"
         condition = f"{ended} and tags.`{tags.KIND}` != '{tags.PROJECTION}'"
         runs = self.client.search_runs([study.experiment_id], condition)
@@ -266,7 +265,7 @@ class Records:
         }
 
     def runs_beginning(self, beginning: str) -> list[Run]:
-        """The runs of trials and projections whose id begins with this."""
+        """The runs of trials and projections whose id begins with `beginning`."""
         condition = f"attributes.run_id LIKE '{beginning}%' and {_NETWORKS}"
         ids = [experiment.experiment_id for experiment in self._experiments()]
         return list(self.client.search_runs(ids, condition))
@@ -302,8 +301,8 @@ def _is_of(study: StudyRecord, run: Run) -> bool:
 
 
 def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[TrialRecord]:
-    """Yield the records, each a repeat only of a trial of the same sample, and only in a study that
-    has repeats: its tag may say otherwise."""
+    """Yield the records, without a `repeat_of` that cannot be true, since tags may be wrong: of a
+    trial of another sample, or in a study without repeats."""
     texts = [json.dumps(record.sample, sort_keys=True) for record in records]
     of_trial = {record.trial_id: text for record, text in zip(records, texts, strict=True)}
     for record, text in zip(records, texts, strict=True):

@@ -35,9 +35,9 @@ class Holdings:
         run_id: of the study's own run.
         storage: folder or bucket where Tune keeps its state.
         is_running: whether it is marked as running.
-        database: SQLite database to delete everything from for good; None if a server has it.
-        n_runs: trials, projections and the study's own.
-        model_ids: in a SQLite database also those that MLflow's own deletion left.
+        database: SQLite database to delete everything from for good; None for a server's study.
+        n_runs: number of runs: of trials, of projections, and the study's own.
+        model_ids: of its models; in a SQLite database also those that MLflow's own deletion left.
         locations: of the artifacts of each run and model.
         versions: of its models in the model registry, as "name version".
     """
@@ -55,8 +55,8 @@ class Holdings:
 
 
 def holdings(client: Client, name: str) -> Holdings | None:
-    """What MLflow has of a study; None if it has nothing. In a SQLite database, a study counts that
-    MLflow's own deletion, or a part of this one, left behind.
+    """What MLflow has of a study; None if it has nothing. In a SQLite database, that includes what
+    MLflow's own deletion, or an interrupted `delete`, left behind.
 
     Raises:
         TrackingError: if MLflow refuses or cannot be reached, or the artifacts of a SQLite database
@@ -129,12 +129,9 @@ def _check(locations: Mapping[str, str]) -> None:
 
 
 def delete(client: Client, study: Holdings) -> None:
-    """Delete a study from MLflow, with what an earlier call left: from a SQLite database for good,
-    with its artifacts; from a server as MLflow does, until `mlflow gc` is run.
-
-    Raises:
-        TrackingError: if MLflow refuses or cannot be reached, or a file cannot be deleted.
-    """
+    """Delete a study from MLflow, and what an earlier call left. In a SQLite database it is deleted
+    for good, with its artifacts; a server keeps it in its trash until `mlflow gc` is run. Raises
+    TrackingError if MLflow refuses or cannot be reached, or a file cannot be deleted."""
     if study.database is None:
         for model_id in study.model_ids:
             client.call(client.api.delete_logged_model, model_id)

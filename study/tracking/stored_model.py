@@ -3,13 +3,13 @@
 Files of a logged model, each named with its digest in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
-    data/network/network.json           the network, and its tensors, as `models` writes them
-    data/network/weights.safetensors    a projection has its training's
-    data/network/changes.safetensors    a projection's tensors that differ from them
-    data/network/certificate.json       what is proven of it
-    code/models/                        the code that builds it, and its loader
+    data/network/network.json           what the network is, as `models` writes it
+    data/network/weights.safetensors    its tensors; for a projection, those of its training
+    data/network/changes.safetensors    for a projection alone: its tensors that differ from these
+    data/network/certificate.json       what is proven of the network
+    code/models/                        the code that builds the network, and its loader
 
-Each model has all of them, so that it can be taken alone.
+Each model has all of its files, so that it can be copied alone.
 """
 
 import filecmp
@@ -72,7 +72,7 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
 
 
 def origin(run: Run) -> dict[str, str]:
-    """The run and trial of a model, as its MLmodel says."""
+    """What a model's MLmodel states of its run: run id, trial id, and the bound of a projection."""
     names = ("trial_id", tags.TRIAL_ID), ("projected_to", tags.PROJECTED_TO)
     of_run = {key: run.data.tags[tag] for key, tag in names if tag in run.data.tags}
     return {"run_id": run.info.run_id, **of_run}
@@ -127,12 +127,12 @@ def _log_model(
 
 def share(folder: Path, names: Iterable[str], latest: dict[str, Path]) -> None:
     """Hard-link files of a model to equal files of earlier models: all models of a study share
-    code, a training's network and its projections also tensors. Deleting a model leaves the files
-    of the others.
+    code, and a trained network and its projections share tensors too. Deleting a model leaves the
+    files of the others.
 
     Args:
         names: paths of its files below the folder.
-        latest: path -> the file to which the next model's is linked if they are equal.
+        latest: path -> the file to which the next model's file is linked if the two are equal.
     """
     for name in names:
         path, source = folder / name, latest.get(name)
@@ -154,7 +154,7 @@ def _all_but_python(folder: str, names: list[str]) -> list[str]:
 
 
 def _version(package: str) -> str:
-    """The version that a package index knows: torch may append its build."""
+    """The version of a package as a package index has it: torch may append its build."""
     return version(package).partition("+")[0]
 
 
@@ -164,13 +164,13 @@ class Stored:
 
     Attributes:
         model_id: of its logged model.
-        origin: the run and trial of that model, as its MLmodel has to say.
+        origin: what its MLmodel must state, see the function `origin`.
         folder: a copy of the model.
-        files: name -> content of its run's own files that were logged.
-        unchecked: names of other files of its run, which have no digest.
-        metrics: the last value of each.
+        files: name -> content, of the run's files that were logged beside the model.
+        unchecked: names of other files of the run, which have no digest.
+        metrics: the last value of each metric of the run.
         study: None if there is none that can be read.
-        problems: each difference from what was logged, a sentence each. With any, the model, the
+        problems: a sentence for each difference from what was logged. With any, the model, the
             files and the sample may be incomplete.
     """
 
@@ -189,7 +189,7 @@ class Stored:
 
 @contextmanager
 def fetched(records: Records, run_id: str) -> Iterator[Stored]:
-    """The network of a run, fetched; its files are there while the context lasts.
+    """The network of a run, fetched into a folder that is deleted when the context ends.
 
     Raises:
         TrackingError: if there is no such run, or it is no completed trial and no projection, or
@@ -233,9 +233,9 @@ def fetched(records: Records, run_id: str) -> Iterator[Stored]:
 
 
 def model_of(client: Client, run: Run, folder: Path) -> tuple[str, Path, list[str]]:
-    """Copy the model of a run into a folder: (its id, its folder there, each difference from what
-    was logged). Raises ValueError if the run does not say what was logged, or has not exactly one
-    model."""
+    """Copy the model of a run into a folder. Returns (model_id, copy, problems): the copy's folder;
+    a sentence for each difference from what was logged. Raises ValueError if the run does not say
+    what was logged, or has not exactly one model."""
     logged = _digests(run, tags.MODEL_FILES)
     ids = client.model_ids(run)
     if len(ids) != 1:
@@ -260,8 +260,8 @@ def _digests(run: Run, tag: str) -> dict[str, str]:
 
 
 def _files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, ...]]:
-    """(name -> content of the run's own files that were logged, names of others). Raises ValueError
-    if one is missing, or is not the file that was logged."""
+    """Returns (contents, unchecked): name -> content of the run's logged files; the names of its
+    other files. Raises ValueError if a logged file is missing or was changed."""
     run_id = run.info.run_id
     logged, there = _digests(run, tags.RUN_FILES), records.artifacts(run_id)
     if MODEL in there:
@@ -278,7 +278,7 @@ def _files_of(records: Records, run: Run) -> tuple[dict[str, bytes], tuple[str, 
 
 
 def data_digest(records: Records, run_id: str) -> str | None:
-    """SHA-256 of a run's images and labels, of all splits; None if its file does not tell."""
+    """SHA-256 of a run's images and labels, of all splits; None if its NETWORK does not say it."""
     try:
         if NETWORK not in records.artifacts(run_id):
             return None
@@ -292,7 +292,7 @@ def data_digest(records: Records, run_id: str) -> str | None:
 
 def digest_of_data(network: Mapping[str, Any]) -> str | None:
     """SHA-256 of the images and labels of a network, by the content of its NETWORK; None if that
-    does not tell."""
+    does not say it."""
     data = network.get("data")
     digest = data.get("sha256") if isinstance(data, dict) else None
     return digest if isinstance(digest, str) else None

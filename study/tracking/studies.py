@@ -1,4 +1,4 @@
-"""Writes of the study's own run, and of the marks of its networks once it has ended."""
+"""Writing of a study's own run and, once the study has ended, of the marks of its networks."""
 
 import json
 import time
@@ -25,7 +25,7 @@ def create(
     storage: str,
     provenance: Mapping[str, str] | None = None,
 ) -> StudyRecord:
-    """Create the experiment and run of a study. Of concurrent calls with one name, one succeeds.
+    """Create the experiment and run of a study. If calls with one name run at once, one succeeds.
 
     Args:
         source: path of the study file.
@@ -75,7 +75,7 @@ def extend(client: Client, study: StudyRecord, extended: StudyRecord) -> None:
         tags.EXTENSION: json.dumps({"n_searches": extended.n_searches}),
         tags.END_OF_SEARCH: "",
         tags.PUBLISHED: "",
-        # Makes it resumable, in the request that stores what it is resumed to.
+        # Makes the study resumable, in the request that also stores the new limits.
         tags.STATE: TrialStatus.INTERRUPTED.value,
     }
     client.log(study.run_id, tags=of_run)
@@ -94,7 +94,7 @@ def note_end_of_search(client: Client, study: StudyRecord, reason: str) -> None:
 
 
 def close(client: Client, study: StudyRead, status: TrialStatus) -> StudyRead:
-    """Store the status in which a study is left; trials that still run were interrupted with it.
+    """Store the status in which a study is left, and mark trials that still run as interrupted.
     Returns the study as it is then."""
     networks = []
     for network in study.networks:
@@ -118,7 +118,7 @@ def mark(
     MLflow has: a study may be resumed and end again.
 
     Args:
-        networks: each as MLflow has it, and with its present mark, aliases and why.
+        networks: (before, now) of each: as MLflow has it; with its present mark, aliases and why.
         figures: metrics of the study's own run.
         note: the results in Markdown, for the study's run and above the table of all its runs.
     """
@@ -127,7 +127,7 @@ def mark(
             continue
         of_run = {tags.MARK: now.mark or ""}
         if now.aliases or before.aliases or before.why:
-            # Empty if the alias moved on: deleting a tag that does not exist is an error.
+            # Set to empty if the network lost its alias: deleting an absent tag is an error.
             of_run |= {tags.ALIAS: ",".join(now.aliases), tags.WHY: now.why}
         client.log(now.run_id, tags=of_run)
     now_ms = round(time.time() * 1000)
@@ -142,5 +142,5 @@ def mark(
 
 
 def note_published(client: Client, study: StudyRecord) -> None:
-    """Store that all results of an ended study are there."""
+    """Store that all results of an ended study are in MLflow."""
     client.call(client.api.set_tag, study.run_id, tags.PUBLISHED, "true")

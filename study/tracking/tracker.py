@@ -1,7 +1,7 @@
-"""Writes of the trials of a study, each value once.
+"""Writing of a study's trials to MLflow, each value once.
 
-A trial is identified by its number in the study. What is written again, after a crash or a retry,
-stands there once: a metric that already has the value is not sent again.
+A trial is identified by its number in the study. A value that is written again, after a crash or a
+retry, is stored once: a metric that already has the value is not sent again.
 """
 
 import json
@@ -51,7 +51,7 @@ class _TrialRun:
     logged: dict[tuple[str, int], float] | None = None
 
 
-# What is held of a run: its metrics, parameters and tags.
+# What `Tracker.together` holds back for a run: metrics, parameters and tags.
 _Held = tuple[list[Metric], dict[str, object], dict[str, str]]
 
 
@@ -76,8 +76,8 @@ class Tracker:
 
     @contextmanager
     def together(self) -> Iterator[None]:
-        """Log to each run in one request, when the context ends or what follows must find it in
-        MLflow. What is held when the context fails is dropped."""
+        """Hold back what is logged to a run, and send it in one request when the context ends, or
+        when a later step needs it in MLflow. If the context fails, the unsent rest is dropped."""
         self._held = {}
         try:
             yield
@@ -103,13 +103,13 @@ class Tracker:
         held[2].update(tags or {})
 
     def _send(self, run_id: str) -> None:
-        """Send what is held of a run."""
+        """Send what is held back for a run."""
         if self._held and run_id in self._held:
             self.client.log(run_id, *self._held.pop(run_id))
 
     def reread(self, trial_id: str | None = None) -> None:
         """Read which runs exist, of one trial or of all, and delete duplicates and orphans: a write
-        that failed may have arrived."""
+        that seemed to fail may have arrived."""
         if trial_id is None:
             self._trials, condition = {}, ""
         else:
@@ -156,8 +156,8 @@ class Tracker:
         trial = self._trials.get(trial_id)
         text = json.dumps(sample)
         if trial is not None and trial.sample != text:
-            # It was proposed after the last snapshot that survived, and its number now means
-            # another trial. Parameters cannot be changed, so the run is deleted.
+            # The run's trial was proposed after the last snapshot that survived, and its number now
+            # means another trial. Parameters cannot be changed, so the run is deleted.
             self._delete(trial_id)
             trial = None
         of_run = {tags.REPEAT_OF: repeat_of or trial_id}
@@ -193,7 +193,7 @@ class Tracker:
         """Log the metrics of some epochs, with the times at which they were measured.
 
         Args:
-            reports: in any order; a checkpoint's may follow later ones.
+            reports: in any order; reports of a checkpoint may be logged after later ones.
             node: address of the node that measured them, if known.
         """
         trial = self._trials[trial_id]
@@ -231,7 +231,7 @@ class Tracker:
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
     def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-        """Objectives first: MLflow's pages show metrics in the order of logging."""
+        """Metrics, the objectives first: MLflow's pages show them in the order of logging."""
         return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
 
     def log_networks(
@@ -290,8 +290,8 @@ class Tracker:
         return run_id
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
-        """End a trial; it is certified if its last network is proven to be invertible, and it did
-        not fail."""
+        """End a trial, and tag it as certified if it did not fail and its last network is proven to
+        be invertible."""
         trial = self._trials[trial_id]
         last_epoch, logged = self._last_epoch(trial), self._logged(trial)
         bound = restored(logged.get((INVERSE_LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf))
@@ -308,20 +308,20 @@ class Tracker:
         if status is not TrialStatus.COMPLETED:
             # It may have completed before a crash, and been stopped when it was trained again.
             self._delete_projections(trial)
-        # The tag counts, and comes after all else that is logged. A crash may leave the run as it
-        # was in MLflow; then `reread` ends it.
+        # The tag STATE counts, and is logged last. If a crash leaves MLflow's own status as it was,
+        # `reread` ends the run.
         self._log(trial.run_id, tags={**of_run, tags.STATE: status.value})
         self._send(trial.run_id)
         self._call(self.client.api.set_terminated, trial.run_id, MLFLOW_STATUS[status])
         trial.state = status
 
     def keep_only(self, trial_ids: set[str]) -> None:
-        """Delete the runs of all other trials and of their projections."""
+        """Delete the runs of all trials except these, and of their projections."""
         for trial_id in self._trials.keys() - trial_ids:
             self._delete(trial_id)
 
     def trial_state(self, trial_id: str, sample: Mapping[str, Value]) -> TrialStatus | None:
-        """The state of a trial of this sample; None if it has no run, or one that never began."""
+        """The state of the trial with this id and sample; None if it has no run that began."""
         trial = self._trials.get(trial_id)
         return None if trial is None or trial.sample != json.dumps(sample) else trial.state
 

@@ -1,4 +1,4 @@
-"""Settings, numbers as MLflow stores them, and tags, which anybody may have changed."""
+"""Settings, numbers and tags, as written to MLflow and read back; anybody may have changed them."""
 
 import json
 import math
@@ -21,14 +21,14 @@ PROJECTED_TO = "projected_to"
 
 # MLflow stores an infinite metric as the largest double.
 _LARGEST = 1.7976931348623157e308
-# Milliseconds from 1970 to 2200: later ones are no dates for all of Python.
+# Milliseconds from 1970 to 2200: not all of Python accepts much later dates.
 _END_OF_TIME = 7.26e12
 _TRIAL_ID = re.compile(r"[0-9]{4,9}")
 _T = TypeVar("_T")
 
 
 def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, object]:
-    """The parameters of a trial: all settings; `data.` precedes the settings of its data."""
+    """The parameters of a trial: all settings; the names of data settings begin with `data.`."""
     return {
         **asdict(trial.model),
         **asdict(trial.training),
@@ -47,27 +47,26 @@ def stored(value: float) -> float:
 
 
 def restored(value: float) -> float:
-    """The number that MLflow was given."""
+    """The number that MLflow was given, from the number that it returns."""
     return math.copysign(math.inf, value) if abs(value) >= _LARGEST else value
 
 
 def metrics_of(run: Run) -> dict[str, float]:
-    """The last values of a run's metrics; without those that are no numbers, since anybody may have
-    written to the database."""
+    """The last values of a run's metrics; without those that are not numbers, since anybody may
+    have written to the database."""
     values = with_current_names(run.data.metrics).items()
     return {name: restored(v) for name, v in values if isinstance(v, int | float)}
 
 
 def seconds(milliseconds: object) -> float | None:
-    """A time of MLflow's in seconds since 1970-01-01 UTC; None if it is no time of these
-    centuries."""
+    """A time of MLflow's in seconds since 1970-01-01 UTC; None unless it is from 1970 to 2200."""
     if not isinstance(milliseconds, int | float) or not 0 <= milliseconds < _END_OF_TIME:
         return None
     return milliseconds / 1000
 
 
 def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
-    """The content of a JSON text; None if it is not JSON, or of another kind."""
+    """The content of a JSON text; None if it is not JSON, or its type is not `kind`."""
     try:
         content = json.loads(text)
     except (ValueError, RecursionError):
@@ -76,7 +75,7 @@ def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
 
 
 def network_of(run: Run) -> tuple[str, float | None]:
-    """(trial id, bound of a projection or None) of the run of a trial or projection. Raises
+    """(trial id, bound) of the run of a projection; (trial id, None) of the run of a trial. Raises
     TrackingError if its tags are missing or invalid."""
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
     if tags.PROJECTED_TO not in run.data.tags:

@@ -30,9 +30,9 @@ from study.trial.training import target_lipschitz
 
 
 def check(config: TrialConfig) -> None:
-    """Raise DataNotFoundError if the data is not there, ConfigError if the network does not fit it
-    or is too large, or there is no C++ compiler for torch.compile, and either ConfigError or
-    OwnCodeError if blocks of the user's own do not work."""
+    """Raise DataNotFoundError if the data is not there; ConfigError if the network does not fit the
+    data or is too large, or torch.compile lacks a C++ compiler; and ConfigError or OwnCodeError if
+    the user's own blocks do not work."""
     model, (in_shape, n_classes) = config.model, sources.describe(config.data)
     compiler = os.environ.get("CXX", "g++")
     if config.training.compile and shutil.which(compiler) is None:
@@ -52,9 +52,9 @@ def check(config: TrialConfig) -> None:
 
 
 def _check_blocks(config: TrialConfig, in_shape: tuple[int, int, int], n_classes: int) -> None:
-    """Raise ConfigError or OwnCodeError unless blocks of the user's own can be built, trained,
-    inverted, certified, scaled if they define that, and stored; attain no more than they prove at
-    eight images of noise; and have what the loss needs."""
+    """Raise ConfigError or OwnCodeError unless the user's own blocks can be built, trained,
+    inverted, certified, stored, and scaled if they define `scale`; keep the bounds that they state
+    at eight images of noise; and have what the loss needs."""
     path, key = config.model.block, "model.block"
     with users_code(f"{path} must be one that runs", key, f"the block {path}"), own_blocks():
         model = build_model(config.model, in_shape, n_classes)

@@ -12,13 +12,13 @@ import torch.nn.functional as F
 from study.errors import GpuError, GpuMemoryError
 
 _CPU_INFO = Path("/proc/cpuinfo")
-# Messages of CUDA's libraries that are out of memory; torch passes them on.
+# Parts of the messages that torch passes on from CUDA's libraries when memory runs out.
 _NO_MEMORY = ("CUBLAS_STATUS_ALLOC_FAILED", "CUDNN_STATUS_ALLOC_FAILED", "out of memory")
 
 
 def check_gpus() -> None:
-    """Compute something on each GPU that this process may use. Raises GpuError, with why that
-    fails and what to change in one line, or GpuMemoryError if a GPU has no memory left for it."""
+    """Test each GPU that this process may use by a computation. Raises GpuError, which says in one
+    line why that fails and what to change, or GpuMemoryError if a GPU has no memory left for it."""
     try:
         torch.cuda.init()
         n_gpus = torch.cuda.device_count()
@@ -54,7 +54,7 @@ def _what_to_change(error: Exception) -> str:
 
 @contextmanager
 def memory_errors() -> Iterator[None]:
-    """Turn a GPU's out-of-memory errors within the block into a GpuMemoryError with advice."""
+    """Turn a GPU's out-of-memory error within the context into a GpuMemoryError with advice."""
     try:
         yield
     except RuntimeError as error:
@@ -71,7 +71,7 @@ def memory_errors() -> Iterator[None]:
 
 @cache
 def device_name(device: torch.device) -> str:
-    """The model of a GPU, or of the processor as far as the system says it."""
+    """Name of the model of a GPU, or of the processor as far as the system tells."""
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
     if _CPU_INFO.exists():
@@ -83,10 +83,10 @@ def device_name(device: torch.device) -> str:
 
 
 def gpu_use(device: torch.device) -> dict[str, float]:
-    """One sample of the use of the whole GPU, whatever runs on it, by NVIDIA's management library,
-    under the names of MLflow's system metrics without their prefix; GPU 0 is the one that this
-    process sees. Empty on a CPU, and where the library is missing or says nothing of the device,
-    such as a part of a GPU (MIG)."""
+    """One sample of the use of the whole GPU by all processes, from NVIDIA's management library:
+    utilization in percent and memory in MB. Keys are names of MLflow's system metrics without their
+    prefix, in which GPU 0 is the one that this process sees. Empty on a CPU, and where the library
+    is missing or cannot measure the device, such as a part of a GPU (MIG)."""
     if device.type != "cuda":
         return {}
     # Installed with the study on Linux, but `study.trial` runs without it.

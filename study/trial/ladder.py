@@ -1,4 +1,4 @@
-"""A trained network at smaller bounds of its blocks: further points of the front, one training."""
+"""Projects a trained network to smaller bounds: further points of the front from one training."""
 
 import copy
 import math
@@ -43,7 +43,7 @@ _BATCH_SIZE = 1_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of a rung, its measurements, and its answers."""
+    """The network of one rung of the ladder, with its measurements and its answers."""
 
     report: ProjectionReport
     network: Certified
@@ -53,11 +53,11 @@ class Projection:
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """Project the network of a completed training down its ladder of bounds.
 
-    At each rung every block's proven bound of Lip(g) is at most the rung. If the config has
-    fine_tune_steps, the network of the rung above is fine-tuned first. Rungs are left out if every
-    block meets them already, fine-tuning diverges, or an objective is not finite. There is no
-    ladder if the blocks have BatchNorm, whose factor follows the data, or are the user's own and
-    cannot be scaled or prove no bound. The control, if the config wants one, comes last.
+    A rung is a bound that Lip(g) of every block is proven to meet. If the config has
+    fine_tune_steps, the network of the rung above is fine-tuned first. A rung is left out if every
+    block meets it already, fine-tuning diverges, or an objective is not finite. There is no ladder
+    if the blocks have BatchNorm, whose factor follows the data, or are the user's own and cannot
+    be scaled or prove no bound. The control, if wanted, comes last: every block is switched off.
     """
     assert training.status is TrialStatus.COMPLETED
     config = training.config
@@ -69,7 +69,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     images = statistics_images(training.dataset.train)
     if not _is_finite(model, images):
         return
-    # A head that fits labels is fitted by the loss that it was trained with instead.
+    # A head that fits labels needs no images here: `_measured` fits it by its training loss.
     adapted = None if training.model.head.fits_labels else images
     proven = trained.certificate.lipschitz_upper_bound
     for index, lipschitz in enumerate(config.ladder):
@@ -104,8 +104,8 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
 def with_projections(
     training: Training, report: TrialReport
 ) -> tuple[TrialReport, list[Projection]]:
-    """The report of a training with those of its projections added, and the projections: none
-    before it is completed. If code of the user's own fails on one, the report is a failed one."""
+    """Returns (report, projections): a training's report with the projections' added; projections,
+    none before it is completed. If the user's own code fails on one, the report is a failed one."""
     if training.status is not TrialStatus.COMPLETED:
         return report, []
     try:
@@ -117,7 +117,7 @@ def with_projections(
 
 
 def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) -> None:
-    """Write the network of a completed training into a new folder, and its projections below."""
+    """Write the network of a completed training into a new folder, its projections below that."""
     config, dataset, network = training.config, training.dataset, training.certified()
     folder.mkdir()
     save_network(folder, network, training.answers(), config, dataset)
@@ -130,8 +130,7 @@ def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) 
 def _measured(
     training: Training, plain: IResNet, certificate: Certificate, projected_to: float
 ) -> Projection:
-    """Measure a network in plain convolutions, with its classifier refitted if its head fits
-    labels."""
+    """Measure a network of plain convolutions, after refitting a classifier that fits labels."""
     config, dataset = training.config, training.dataset
     if plain.head.fits_labels:
         train, loss = dataset.train, make_loss(config, certificate.features_lipschitz_upper_bound)
@@ -152,9 +151,9 @@ def _measured(
 
 @torch.no_grad()
 def _lower_targets(model: IResNet, images: Sequence[Tensor] | None, lipschitz: float) -> None:
-    """Project, in place, but keep the norms of normalized weights: only their targets become small.
-    Steps of further training have a fixed size, so they change a weight by the same fraction as
-    before. The bounds hold up to the error of sigma."""
+    """Project in place, as `project` does, but keep the norm of each normalized weight: only its
+    target shrinks. Steps of further training have a fixed size, and so change a weight by the same
+    fraction as before. The bounds hold up to the error of sigma."""
     normalized = model.normalized_layers()
     sizes = [layer.weight.norm() for layer in normalized]
     project(model, images=images, lipschitz=lipschitz)

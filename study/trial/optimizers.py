@@ -15,16 +15,16 @@ from models import IResNet, SpectralNormConv2d, map_kernels
 from study.config.trial import TrainingConfig
 from study.trial.orthogonalization import LARGEST, orthogonalized, retracted
 
-# The largest learning rate of fine-tuning, relative to the training's. With 0.4 and 100 steps a
+# The largest learning rate of fine-tuning, relative to the training's. With 0.4 and 100 steps per
 # rung, 55 blocks on MNIST have an accuracy of 0.976 at bound 0.125 and of 0.959 at 0.027; with 0.1,
 # of 0.964 and 0.935.
 _FINE_TUNE_LR = 0.4
-# Of AdamW: short trainings leave no time for averages over a thousand steps, and biases in blocks
+# AdamW's: short trainings leave no time for averages over a thousand steps, and biases in blocks
 # of a small coefficient have gradients far below torch's default eps of 1e-8.
 _BETAS, _EPS = (0.9, 0.99), 1e-10
-# The step of a normalized layer's bias, relative to AdamW's step times what the layer lets through.
-# With 1, 55 blocks at 0.9 are as accurate, but float32 loses four times as much in the inverse;
-# with 0.3, five blocks need up to one more inverse step; with 0.03, accuracy is a little lower.
+# The step of a normalized layer's bias, relative to AdamW's step times the targets up to the layer.
+# With 1, 55 blocks at coeff 0.9 are as accurate, but float32 loses four times as much in their
+# inverse; with 0.3, five blocks need up to one more inverse step; with 0.03, accuracy drops a bit.
 _BIAS_STEP = 0.1
 
 
@@ -49,19 +49,19 @@ class Optimizer(ABC):
         """Change the parameters by their gradients, which all of them must have."""
 
     def state_dict(self) -> dict[str, Any]:
-        """All that load_state_dict needs to go on from here; it shares the tensors."""
+        """All that load_state_dict needs to go on from here; shares this optimizer's tensors."""
         return {name: list(tensors) for name, tensors in self._state.items()}
 
     @torch.no_grad()
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on from a state_dict() of an optimizer of a model like this one's."""
+        """Go on from a state_dict() of such an optimizer of a model with the same parameters."""
         for name, tensors in self._state.items():
             for tensor, stored in zip(tensors, state[name], strict=True):
                 tensor.copy_(stored)
 
 
 class Sgd(Optimizer):
-    """Stochastic gradient descent with momentum; the numbers are those of torch.optim.SGD."""
+    """Stochastic gradient descent with momentum, with the same numbers as torch.optim.SGD."""
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
         super().__init__(model, settings)
@@ -95,9 +95,9 @@ class Muon(Optimizer):
 
     Where rows should stay orthonormal, a step towards the polar factor follows each update.
 
-    AdamW's steps have one size. If it were above the signal, the biases of a deep network of small
-    coefficient would drift until every ReLU is always on or off. So AdamW sees the bias of a
-    normalized layer in units of _BIAS_STEP times what the targets up to its layer let through.
+    AdamW's steps have a fixed size. In a deep network of small coefficient it could exceed the
+    signal, and biases would drift until every ReLU is always on or off. So AdamW sees the bias of a
+    normalized layer in units of _BIAS_STEP times the product of the targets up to its layer.
     """
 
     def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
@@ -167,14 +167,14 @@ class Muon(Optimizer):
         torch._foreach_copy_(self._kernels, moved)
 
     def _moved(self, kernels: Tensor, directions: Tensor, are_orthonormal: bool) -> Tensor:
-        """As matrices (c_out, k k c_in)."""
+        """Kernels (L, c_out, k, k, c_in) after one update, each as a matrix (c_out, k k c_in)."""
         settings, rate = self._settings, self._settings.lr * self.lr_factor
         updates = orthogonalized(
             directions.flatten(2), settings.orthogonalization_steps, self._dtype
         )
         moved = torch.add(kernels.flatten(2), updates, alpha=-rate)
         if are_orthonormal:
-            # No singular value is above 1 after the division, at any rate.
+            # After the division no singular value is above 1, whatever the learning rate.
             moved = retracted(moved / (1 + LARGEST * rate), self._dtype)
         return moved.view_as(kernels)
 
@@ -186,7 +186,7 @@ def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:
 def lr_factor(settings: TrainingConfig, progress: float) -> float:
     """The learning rate relative to the largest, at `progress` in [0, 1) through the training."""
     if settings.lr_schedule == "step":
-        # A milestone holds from its own step on; floats round.
+        # A milestone holds from its own step on; the tolerance is for rounding.
         return settings.lr_decay ** bisect.bisect_right(settings.lr_milestones, progress + 1e-9)
     if progress < settings.warmup_fraction:
         return progress / settings.warmup_fraction
@@ -195,5 +195,6 @@ def lr_factor(settings: TrainingConfig, progress: float) -> float:
 
 
 def fine_tune_lr_factor(step: int, n_steps: int) -> float:
-    """The same in step 0, 1, ... of fine-tuning: half a cosine from 0.4 to zero."""
+    """The rate in step 0, 1, ... of fine-tuning, relative to the training's largest: half a cosine
+    from 0.4 to zero."""
     return _FINE_TUNE_LR * 0.5 * (1 + math.cos(math.pi * step / n_steps))

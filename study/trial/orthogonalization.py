@@ -13,21 +13,21 @@ from torch import Tensor
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 LARGEST = 1.21
 """Upper bound on the singular values of an orthogonalized matrix."""
-# Matrices of a smaller norm, far below any gradient, are not blown up: such is the momentum of a
-# dead layer. The square of this norm is far above the smallest float32.
+# Matrices of a smaller Frobenius norm are not blown up: the momentum of a dead layer, far below any
+# gradient. The square of this norm is far above the smallest float32.
 _LEAST_NORM = 1e-15
-# Entries that are smaller than this part of the Frobenius norm become zero: the momentum of a dead
-# unit fades by a factor a step, and products of subnormal numbers take up to 50 times as long.
+# Entries below this fraction of the Frobenius norm become zero: the momentum of a dead unit shrinks
+# by a factor in each step, and products of subnormal numbers take up to 50 times as long.
 _NEGLIGIBLE = 1e-12
 
 
 def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = None) -> Tensor:
-    """Matrices (L, m, n) with the same singular vectors, and with singular values near 1.
+    """Matrices (L, m, n) with the singular vectors of `matrices`, and singular values near 1.
 
-    No singular value is above LARGEST. Three steps bring those that are at least 0.018 of their
-    matrix's Frobenius norm to 0.67 or more; five steps, those that are at least 0.0015 of it. Below
-    a Frobenius norm of 1e-15 the result is smaller, down to zero for zeros. Products and result
-    have `dtype`, or with None the dtype of the matrices."""
+    No singular value is above LARGEST. Three steps bring singular values of at least 0.018 times
+    their matrix's Frobenius norm to 0.67 or more; five steps, those of at least 0.0015 times it.
+    For a Frobenius norm below 1e-15 the results are smaller, down to zero for a matrix of zeros.
+    Products and result have `dtype`, or the matrices' own dtype if it is None."""
     a, b, c = COEFFICIENTS
     is_tall = matrices.shape[1] > matrices.shape[2]
     x = matrices.mT if is_tall else matrices
@@ -40,10 +40,10 @@ def orthogonalized(matrices: Tensor, n_steps: int, dtype: torch.dtype | None = N
 
 
 def retracted(matrices: Tensor, dtype: torch.dtype | None = None) -> Tensor:
-    """Matrices (L, m, n), m <= n, with the same singular vectors, and with s (3 - s^2) / 2 for each
-    singular value s in [0, 1]: 1 - 3 d^2 / 2 or more for s = 1 - d, and never above 1. A step of
-    the iteration for the polar factor (Higham, Functions of Matrices, 8.3). The correction is
-    computed in `dtype`, or with None in the dtype of the matrices."""
+    """One step of the iteration for the polar factor (Higham, Functions of Matrices, 8.3), on
+    matrices (L, m, n), m <= n. Singular vectors stay, and a singular value s in [0, 1] becomes
+    s (3 - s^2) / 2: never above 1, and at least 1 - 3 d^2 / 2 for s = 1 - d. The correction is
+    computed in `dtype`, or in the matrices' own dtype if it is None."""
     x = matrices.to(dtype)
     excess = torch.bmm(x, x.mT)
     excess.diagonal(dim1=1, dim2=2).sub_(1)

@@ -36,7 +36,7 @@ def mixed_seed(seed: int, epoch: int) -> int:
 
 @contextmanager
 def seeded(seed: int, epoch: int, device: torch.device) -> Iterator[None]:
-    """Seed torch's global random state, for initialization and dropout, and restore it after."""
+    """Seed torch's global random state within the context, for initialization and dropout."""
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(mixed_seed(seed, epoch))
         yield

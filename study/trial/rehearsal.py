@@ -18,13 +18,13 @@ from study.trial.training import Training
 
 _Result = TypeVar("_Result")
 
-# Steps that warm up, and those that are timed.
+# Numbers of training steps: those that warm up, and those that are timed.
 _N_WARM, _N_TIMED = 2, 5
 
 
 @dataclass(frozen=True)
 class Rehearsal:
-    """What a trial costs with nothing else on the device, by a few steps and one measurement."""
+    """The cost of a trial with the device to itself, from a few steps and one measurement."""
 
     n_parameters: int
     seconds: float
@@ -36,8 +36,8 @@ class Rehearsal:
 
 
 def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
-    """Train a few steps of a trial and measure its network on a part of the validation split, with
-    n_threads of torch, as many as a trial has; with on_gpu on the GPU, if there is one here."""
+    """Train a few steps of a trial and measure its network on a part of the validation split. torch
+    uses n_threads, as many as a trial has, and with on_gpu the GPU, if there is one here."""
     torch.set_num_threads(n_threads)
     training = Training(config, "cuda" if on_gpu and torch.cuda.is_available() else "cpu")
     network = copy.deepcopy(training.model)
@@ -49,7 +49,7 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     full_seconds, certified = _timed(training, lambda: Certified.of(network, "full"))
     measuring_seconds = _seconds_of_measuring(training, certified)
     report_seconds = fast_seconds + measuring_seconds
-    # For the last report and for each rung, whose projection certifies too.
+    # Of the last report and of each rung. Doubled, since a projection certifies too.
     proof_seconds = 2 * (full_seconds + measuring_seconds)
     settings = config.training
     n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)
@@ -62,8 +62,8 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
 
 
 def _seconds_of_measuring(training: Training, certified: Certified) -> float:
-    """Estimate of the seconds that it takes to measure a network on the validation split. Its
-    answers are timed on a part of the split: on all of MNIST's, a large network takes a minute."""
+    """Estimate of the seconds that it takes to measure a network on the validation split. Only a
+    part of the split is classified: on all of MNIST's, a large network takes a minute."""
     config, val = training.config, training.dataset.val
     model, proof = certified.model, certified.certificate
     part = val[: max(BATCH_SIZE, config.evaluation.n_inverse_samples)]
@@ -75,14 +75,14 @@ def _seconds_of_measuring(training: Training, certified: Certified) -> float:
 
 
 def _timed(training: Training, call: Callable[[], _Result]) -> tuple[float, _Result]:
-    """(seconds that a call takes, what it returns)."""
+    """Returns (seconds, result): how long a call takes; what it returns."""
     start = _now(training)
     result = call()
     return _now(training) - start, result
 
 
 def _now(training: Training) -> float:
-    """The time, once the device has finished its work."""
+    """The time in seconds, taken once the device has finished its work."""
     if training.device.type == "cuda":
         torch.cuda.synchronize(training.device)
     return time.perf_counter()

@@ -1,7 +1,7 @@
 """The state of a training as one safetensors file, which can hold no code.
 
-The tensors stand there by number. The dicts and lists around them, and the plain values, are JSON
-in the file's metadata, with {_TENSOR: number} in the place of a tensor.
+The tensors are named by number. The dicts and lists around them, and the plain values, are JSON in
+the file's metadata, with {_TENSOR: number} in the place of a tensor.
 """
 
 import json
@@ -18,8 +18,8 @@ _TENSOR = "tensor"
 
 
 def state_bytes(state: object) -> bytes:
-    """The content of a file for tensors and plain values, in lists and in dicts with keys of text.
-    Raises TypeError for anything else."""
+    """The content of the file for a state of tensors and plain values, in lists and in dicts whose
+    keys are text. Raises TypeError for anything else."""
     tensors: dict[str, Tensor] = {}
 
     def plain(value: object) -> object:

@@ -10,7 +10,7 @@ from study.metrics.reports import EpochReport
 
 
 class TimeSpent:
-    """The CPU and GPU hours that this process spends, from now on, on a trial that trains on
+    """Counts the CPU and GPU hours that this process spends, from now on, on a trial that trains on
     `device` and was given `resources`."""
 
     def __init__(self, device: torch.device, resources: ResourcesConfig) -> None:
@@ -19,11 +19,11 @@ class TimeSpent:
         self._cpu_before = self._gpu_before = 0.0
 
     def go_on_from(self, last: EpochReport) -> None:
-        """Count on from the hours in the last report of a restored trial."""
+        """Continue from the hours in the last report of a restored trial."""
         self._cpu_before, self._gpu_before = last.cpu_hours or 0.0, last.gpu_hours or 0.0
 
     def stamped(self, report: EpochReport) -> EpochReport:
-        """A report with the hours of its trial so far; without GPU hours on a CPU."""
+        """The report with the trial's hours so far added; GPU hours are None on a CPU."""
         cpu = (time.process_time() - self._cpu_start) / 3600
         wall = (time.perf_counter() - self._start) / 3600
         return replace(

@@ -36,11 +36,11 @@ from study.trial.randomness import mixed_seed, seeded
 
 
 class Training:
-    """A trial in the making: call run_to_report while `status` is running.
+    """The training of one trial: call run_to_report while `status` is running.
 
     The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
-    state_dict() goes on exactly as it would have gone on. `dataset` is that of config.data, if at
-    hand; it is loaded otherwise.
+    state_dict() goes on exactly as it would have gone on. `dataset`, if given, must be the data set
+    of config.data, which is loaded otherwise.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class Training:
         self._answers: OnSplits | None = None
 
     def run_to_report(self) -> TrialReport:
-        """Train to the next reporting epoch and measure; the report of a divergence is failed."""
+        """Train to the next reporting epoch and measure. A divergence is reported as failed."""
         assert self.status is TrialStatus.RUNNING
         settings = self.config.training
         n_epochs = min(settings.report_every, settings.max_epochs - self.epoch)
@@ -83,25 +83,25 @@ class Training:
             train_loss=train_loss,
             train_accuracy=train_accuracy,
             epoch_seconds=(time.perf_counter() - start) / n_epochs,
-            # Before anything is measured: a driver's figure is of the last second or less.
+            # Sampled before anything is measured: it covers the last second or less.
             device_use=gpu_use(self.device),
         )
 
     def completed(self) -> TrialReport:
-        """Complete the trial with its network as it is, which was trained elsewhere."""
+        """Complete the trial with its network as it is now, trained by other code; measure it."""
         self.model.to(self.device)
         self.epoch = self.config.training.max_epochs
         return self._reported(train_loss=None, train_accuracy=None, epoch_seconds=None)
 
     def _reported(self, **of_training: Any) -> TrialReport:
-        """The report of the network as it is, with figures of its training for EpochReport."""
+        """Measure the network as it is; `of_training` are further fields of the EpochReport."""
         config, dataset = self.config, self.dataset
         last = self.epoch == config.training.max_epochs
         of_test: dict[str, Any] = {}
         self.model.eval()
         refresh_statistics(self.model, dataset.train)
         try:
-            # The network that is stored gets the smallest bounds.
+            # The last network is stored, and so gets the smallest bounds.
             network = Certified.of(self.model, "full" if last else "fast")
             model, certificate = network.model, network.certificate
             measured, answers = measure(model, dataset.val, config, certificate)
@@ -130,7 +130,7 @@ class Training:
         return TrialReport(self.status, report)
 
     def certified(self) -> Certified:
-        """The network of a completed training, certified as well as can be."""
+        """The network of a completed training, certified with full effort."""
         assert self.status is TrialStatus.COMPLETED
         if self._completed is None:
             self._completed = Certified.of(self.model)
@@ -153,7 +153,7 @@ class Training:
         return TrialReport(self.status, reason=reason)
 
     def _train_epoch(self) -> tuple[float, float]:
-        """(mean loss, accuracy) over the steps of one epoch."""
+        """Train for one epoch; returns (mean loss, accuracy) on the images of its steps."""
         settings = self.config.training
         split = self.dataset.train
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, self.epoch + 1))
@@ -177,7 +177,7 @@ class Training:
     def _step(
         self, model: IResNet, optimizer: Optimizer, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
-        """One optimizer step on uint8 images; (loss, logits) before it, without a graph."""
+        """One optimizer step on images of a Split; returns its (loss, logits), detached."""
         forward = self._forward if model is self.model else model
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
@@ -192,9 +192,9 @@ class Training:
         return loss.detach(), logits.detach()
 
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
-        """Train a network like the trial's own further, in place, on this trial's data: n_steps
-        optimizer steps, after which it is in training mode. Batches, augmentation and dropout
-        depend on `seed` and the trial's seed."""
+        """Train a network built like the trial's own for n_steps further optimizer steps, in place,
+        on the trial's data. It is left in training mode. Batches, augmentation and dropout depend
+        on `seed` and the trial's seed."""
         settings, split = self.config.training, self.dataset.train
         optimizer = make_optimizer(model, settings)
         generator = torch.Generator().manual_seed(mixed_seed(self.config.seed, seed))
@@ -228,13 +228,13 @@ class Training:
 
 
 def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
-    """The loss of a trial, for features of this Lipschitz constant by pixels of [0, 1]."""
+    """A trial's loss, from a Lipschitz bound or estimate of the features by pixels of [0, 1]."""
     training = config.training
     margin = None if training.loss == "cross_entropy" else training.margin or config.radius
     return head_loss(margin, training.temperature, lipschitz)
 
 
 def target_lipschitz(model: IResNet) -> float:
-    """The Lipschitz constant of the features by pixels of [0, 1], if each layer meets its target:
-    an estimate for training, and no bound. Infinite where there are no targets."""
+    """The Lipschitz constant of the features with respect to pixels of [0, 1], if each layer meets
+    its target: an estimate for training, and no bound. Infinite where there are no targets."""
     return math.prod(block.target_lipschitz for block in model.blocks)

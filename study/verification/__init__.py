@@ -1,9 +1,9 @@
-"""A stored network verified: fetched, built and certified once, and held against what its run says.
+"""Verification of a stored network: built and certified again, and compared with its run's claims.
 
-proof         the verification, and its result; the network alone, loaded
-mlmodel       whose model a logged one is, and what MLflow would load and install with it
-claims        a stored certificate against the certificate of the weights now
+proof         verification of a network, and its result; loading of a network
+mlmodel       which run a logged model belongs to, and what MLflow would load and install with it
+claims        a stored certificate compared with a new certificate of the weights
 meaning       what the figures of a network mean: its files and its study must say the same
-measured      its figures, measured again on its data
-tolerances    how far these may be from the stored ones, and why
+measured      the figures of a network, measured again on its data
+tolerances    how far a figure measured again may be from the stored one, and why
 """

@@ -1,4 +1,4 @@
-"""A stored certificate against the certificate of the weights now."""
+"""Comparison of a stored certificate with a new certificate of the weights."""
 
 import math
 import sys
@@ -14,13 +14,13 @@ from study.metrics.definitions import (
 )
 
 _PARTS = ("layers", "blocks")
-# What stands beside the proof, and is not part of it.
+# Keys of a stored certificate that were measured, not proven.
 BESIDE_THE_PROOF = {"empirical_lipschitz", "on_validation_split", "on_test_split"}
 
 
 def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Iterator[str]:
     """Yield a sentence for each claim of a stored certificate that the weights do not support.
-    `certified` is their certificate, after a round trip through JSON."""
+    `certified` is the certificate of the weights, after a round trip through JSON."""
     compared = [("", stored, {**certified, **_consequences(stored)})]
     for key in _PARTS:
         if _names(stored.get(key)) != _names(certified[key]):
@@ -39,8 +39,9 @@ def false_claims(stored: Mapping[str, Any], certified: Mapping[str, Any]) -> Ite
 
 
 def is_true(what: str, stored: object, certified: object) -> bool:
-    """Whether a claim is a number that the certified one supports: at least that, or at most if
-    `what` names a lower bound; or else equal. A list of numbers is one of claims."""
+    """Whether a stored value claims no more than the certified one. Of two numbers, the stored one
+    must be at least the certified one, or at most that if `what` names a lower bound; lists are
+    compared item by item; anything else must be equal."""
     if isinstance(certified, list) and isinstance(stored, list) and len(stored) == len(certified):
         return all(is_true(what, *pair) for pair in zip(stored, certified, strict=True))
     if not isinstance(certified, float) or type(stored) not in (int, float):
@@ -55,7 +56,8 @@ def is_true(what: str, stored: object, certified: object) -> bool:
 
 
 def _consequences(stored: Mapping[str, Any]) -> dict[str, bool]:
-    """What follows from the bounds that are claimed, which may be weaker than the proven ones."""
+    """The keys `contraction` and `invertible`, as they follow from the claimed bounds, which may be
+    weaker than the proven ones."""
     limits = {
         "contraction": (PROVEN_METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND], 1.0),
         "invertible": (PROVEN_METRICS[INVERSE_LIPSCHITZ_UPPER_BOUND], math.inf),

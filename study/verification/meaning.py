@@ -1,7 +1,7 @@
 """What the figures of a stored network mean: its files state it, and its study must say the same.
 
-The settings of a study are a tag of its run, which no digest covers. NETWORK is covered, so it also
-has the radius, the precision, the split and the goals: what `TrialConfig.meaning` gives.
+No digest covers the tag with a study's settings. The file NETWORK has a digest, so it also states
+the radius, precision, split and goals, as `TrialConfig.meaning` returns them.
 """
 
 import json
@@ -18,8 +18,8 @@ _LINEAR = ("scale", "offset")
 
 
 def trial_of(stored: Stored) -> TrialConfig | None:
-    """The trial of a network, by its sample and the settings of its study; None if these cannot be
-    read. Raises ValueError if the sample is none of that study."""
+    """The trial of a network, from its sample and its study's settings; None if the study cannot be
+    read. Raises ValueError if the sample does not fit these settings."""
     if stored.study is None:
         return None
     try:
@@ -30,8 +30,8 @@ def trial_of(stored: Stored) -> TrialConfig | None:
 
 
 def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[str]:
-    """Yield a sentence for each setting of a trial that is not the one with which the figures of
-    its network were measured, by the content of NETWORK."""
+    """Yield a sentence for each setting of a trial that differs from the one with which the figures
+    of its network were measured, according to `network`, the content of NETWORK."""
     meant = json.loads(json.dumps(trial.meaning))
     stated = {**{key: network.get(key) for key in meant}, MEASURED: _measured(network)}
     for key, there, here in _apart(stated, meant):
@@ -44,7 +44,7 @@ def other_meaning(network: Mapping[str, Any], trial: TrialConfig) -> Iterator[st
 def in_words(network: Mapping[str, Any], trial: TrialConfig, measured: Collection[str]) -> str:
     """What the figures of a trial's network mean, to follow "measured" in a message: at which
     radius, in which precision, on which split, for which goals. `network` is the content of
-    NETWORK, which has nothing of `other_meaning`; `measured` are names of metrics."""
+    NETWORK, which must agree with the trial (see `other_meaning`); `measured` are metric names."""
     name, *split = (f"{key} {value}" for key, value in trial.split.items() if value is not None)
     again = [name for name in trial.objectives if name in measured]
     others = [name for name in trial.objectives if name not in measured]
@@ -57,7 +57,7 @@ def in_words(network: Mapping[str, Any], trial: TrialConfig, measured: Collectio
 
 
 def _measured(network: Mapping[str, Any]) -> object:
-    """What NETWORK says of how its figures were measured, with the names of today."""
+    """How the figures were measured, according to NETWORK, with today's names of the metrics."""
     stated = network.get(MEASURED)
     if not isinstance(stated, dict):
         return stated
@@ -72,7 +72,7 @@ def _measured(network: Mapping[str, Any]) -> object:
 
 
 def _normalization(network: Mapping[str, Any]) -> Iterator[str]:
-    """Yield how the images are normalized, if NETWORK says so."""
+    """Yield one phrase on how the images are normalized, if NETWORK says it."""
     data = network.get("data")
     given = data.get("normalization") if isinstance(data, dict) else None
     scale, offset = (given.get(key) if isinstance(given, dict) else None for key in _LINEAR)
@@ -83,8 +83,8 @@ def _normalization(network: Mapping[str, Any]) -> Iterator[str]:
 def _apart(
     stated: object, meant: Mapping[str, Any], above: str = ""
 ) -> Iterator[tuple[str, object, object]]:
-    """Yield (key with those above it, what is stated, what is meant) of each value that differs;
-    None for one that is missing."""
+    """Yield (key, stated, meant) for each value that differs: its key and the keys above it, joined
+    by dots, and both values, None for a missing one."""
     if not isinstance(stated, dict):
         yield above.removesuffix("."), stated, meant
         return

@@ -28,7 +28,7 @@ from study.trial.measured.network_files import Certified, save_network
 from study.verification.claims import BESIDE_THE_PROOF
 from study.verification.tolerances import MOST_IMAGES, error_of_inverse, is_amplified, is_same
 
-# What is compared of each file: these keys, or all. What is proven was compared before.
+# File -> its keys that are compared, None for all. Proven values were compared before.
 _COMPARED: Mapping[str, set[str] | None] = {
     NETWORK: {"architecture", "data"},
     CERTIFICATE: BESIDE_THE_PROOF,
@@ -44,19 +44,19 @@ def differences(
     data_root: str,
     trust: bool,
 ) -> tuple[list[str], tuple[str, ...]]:
-    """(a sentence for each figure of a run, and of its files, that its network does not have on its
-    data; the metrics of the run that were measured).
+    """Measure a stored network again, and compare the results with its run and the run's files.
+
+    Returns (problems, measured): a sentence for each figure that differs; the names of the run's
+    metrics that were measured again.
 
     Args:
         network: with weights in float32; `measure` takes care of the answers' precision.
-        certificate: of the network.
-        trial: the one that trained it, whose settings are known to be those with which its figures
-            were measured.
+        trial: the one that trained it, known to have the settings of the stored measurements.
         data_root: in place of the study's data.root.
-        trust: whether to run code of the user's own; without it metrics of that kind are left out.
+        trust: whether to run the user's own code; without it, the user's own metrics are left out.
 
     Raises:
-        UserError: if the data is not there, or it is by code that is not trusted.
+        UserError: if the data is missing, or is read by the user's own code, without trust.
     """
     trial = replace(trial, data=replace(trial.data, root=data_root, download=False))
     if not trust:
@@ -94,7 +94,7 @@ def differences(
             theirs = as_json(stored.files[name], dict)
             of_file = {key: of for key, of in ours.items() if keys is None or key in keys}
             if name == INVERSE and is_amplified(rounding):
-                # The error after too few steps may be anything, once last bits decide the iterates.
+                # Where last bits decide the iterates, the error after too few steps is arbitrary.
                 del of_file[RECONSTRUCTION_ERROR]
             problems += (f"run: {name}: {problem}" for problem in _apart(theirs, of_file, rounding))
     content = stored.files[VAL_RIGHT]
@@ -113,7 +113,8 @@ def differences(
 
 
 def _apart(theirs: Any, ours: Any, rounding: float, where: str = "") -> Iterator[str]:
-    """Yield a sentence for the first number of each list or key in JSON that is another."""
+    """Yield a sentence for each key of stored JSON, `theirs`, whose value differs from the one
+    measured here, `ours`; of a list, only for its first difference. `where` is the key so far."""
     if isinstance(ours, Mapping):
         if not isinstance(theirs, Mapping):
             yield f"{where or 'it'} must be an object of JSON"

@@ -1,4 +1,4 @@
-"""Whose model a logged one is, and what MLflow would load and install with it."""
+"""Which run a logged model belongs to, and what MLflow would load and install with it."""
 
 import re
 import reprlib
@@ -12,13 +12,13 @@ from models import NETWORK
 from study.tracking.stored_model import CODE, DATA, LOADER, REQUIREMENTS
 from study.tracking.values import as_json
 
-# At the end of a line of the files below.
+# A version number at the end of a line in the files below.
 _VERSION = re.compile(r"(==|<=|=|: )[0-9][0-9A-Za-z.]*$", re.MULTILINE)
-# MLflow names the installed version of each; a uv environment has none of them.
+# MLflow writes the versions of these tools if they are installed; a uv environment lacks them.
 _TOOL = re.compile(r"^( *- (?:pip|setuptools|wheel))[=<]=V$", re.MULTILINE)
 
 _PACKAGES = [f"{name}==V" for name in REQUIREMENTS]
-# The content of each file, with V for versions; of MLmodel also the keys that have a value.
+# The expected content of each file, with V for versions; for MLmodel also which keys have a value.
 _EXPECTED: dict[str, Any] = {
     "the keys of MLmodel": [
         "artifact_path", "flavors", "is_signature_from_type_hint", "metadata", "mlflow_version",
@@ -52,8 +52,8 @@ _EXPECTED: dict[str, Any] = {
 
 
 def other_identity(folder: Path, model_id: str, origin: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each sign that a model was logged for another run than its own, whose
-    `origin` is given, or that it names other data than its network."""
+    """Yield a sentence for each sign that a model was logged for another run, or that its MLmodel
+    names other data than its network. `origin` is the run and trial that MLmodel must name."""
     expected = {"run_id": origin["run_id"], "model_id": model_id, "study": origin}
     described = as_json((folder / DATA / NETWORK).read_bytes(), dict) or {}
     try:

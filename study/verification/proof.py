@@ -1,10 +1,10 @@
 """Verification of a stored model: that it is what was logged, and what is proven of it.
 
 No stored code is run: the code at hand builds the network from the stored arguments and tensors,
-and certifies it again. The bounds that it proves count: the run's metrics and certificate must not
+and certifies it again. The bounds proven here count: the run's metrics and certificate must not
 claim more. The accuracies must agree with the images that VAL_RIGHT lists, the sample with the
 network and the parameters, and the settings of the study with what NETWORK says of the figures.
-Other metrics, and what was measured beside the certificate, are checked only where there is data.
+Other metrics, and measurements stored with the certificate, are checked only if data is given.
 """
 
 import json
@@ -41,16 +41,16 @@ class Proof:
     """The result of checking a stored model.
 
     Attributes:
-        problems: why it is not verified, a sentence each; empty if it is.
-        block_lipschitz_upper_bound: proven here of its tensors; infinite if problems prevent that.
-        invertible: whether that is proven here.
-        code: which code it was stored with, for a message. The bound is that of the code at hand.
+        problems: why the model is not verified, a sentence each; empty if it is verified.
+        block_lipschitz_upper_bound: proven here for its tensors; infinite if problems prevent that.
+        invertible: whether the network is proven here to be invertible.
+        code: which code it was stored with, for a message. The code at hand proves the bound.
         unchecked: files of its run that may have been changed, since they have no logged digest.
         measured: the metrics of its run that were measured again, such as accuracies, radii and
             steps; empty without its data.
-        meaning: at which radius, in which precision, on which split and for which goals they were
-            measured, in words.
-        proven_by: import paths of blocks whose bounds are proofs by other authors.
+        meaning: at which radius, in which precision, on which split and for which goals `measured`
+            was measured, in words.
+        proven_by: import paths of blocks whose bounds their authors state, and nothing here checks.
     """
 
     problems: tuple[str, ...]
@@ -85,7 +85,7 @@ class Proof:
 
 def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
     """The network of a run, in eval mode, on the CPU, in the precision in which its answers are
-    proven. No stored code is run; `trust` imports the user's own that its blocks need.
+    proven. No stored code is run; `trust` allows the import of the user's own blocks.
 
     Raises:
         TrackingError: if its files are not exactly as logged, or belong to another run or to no
@@ -107,14 +107,14 @@ def load(records: Records, run_id: str, trust: bool = False) -> IResNet:
 
 
 def verify(stored: Stored, data_root: str | None = None, trust: bool = False) -> Proof:
-    """Check a stored network again, and measure it again where that holds and there is data.
+    """Check a stored network again; if no problem is found and its data is given, measure it too.
 
     Args:
         data_root: in place of the study's data.root; None to measure nothing.
         trust: whether to run code of the user's own: blocks, data, metrics.
 
     Raises:
-        TrackingError: if it has no study, to be measured.
+        TrackingError: if it is to be measured, but belongs to no study.
         UserError: if the data is not there, or is read by code that is not trusted.
     """
     problems = stored.problems or tuple(
@@ -127,7 +127,7 @@ def verify(stored: Stored, data_root: str | None = None, trust: bool = False) ->
 
 
 def _check(stored: Stored, data_root: str | None, trust: bool) -> Proof:
-    """Check a network whose files are as their manifests say, though all of them may be forged."""
+    """Check a network whose files match their manifests: files and manifests may both be forged."""
     folder = stored.folder
     problems = list(other_loading(folder))
     try:
@@ -202,8 +202,8 @@ def _other_training(network: Mapping[str, Any], stored: Stored) -> Iterator[str]
 
 
 def _code_of(folder: Path) -> tuple[str, list[str]]:
-    """(the code in a folder, in words; a sentence if it cannot be known). A model has no other
-    files there: see `other_loading`."""
+    """Returns (code, problems): which models/ a folder has, in words; a sentence if no commit of a
+    full clone has it. Files other than Python's are reported by `other_loading`."""
     if clone.python_files(folder) == clone.python_files(code_folder()):
         return "this version of models/", []
     if not clone.has_history():

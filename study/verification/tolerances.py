@@ -12,10 +12,10 @@ from typing import NamedTuple
 from study.metrics.definitions import INVERSE_STEPS, LOST_TO_ROUNDING
 
 MOST_IMAGES = 0.002
-"""The largest fraction of the images of a split that may be classified, certified or attacked
-otherwise: those whose margin is within the last bits."""
+"""The largest fraction of the images of a split that may be classified, certified or attacked with
+another result: those whose margin is within the last bits."""
 _MOST_APART = 0.02
-# The absolute difference that figures of the size of rounding may have.
+# The absolute difference that is allowed between figures as small as rounding.
 _ROUNDING = 2e-6
 _UNIT = 2.0**-24
 
@@ -83,9 +83,9 @@ _TOLERANCES = (
 
 
 def is_same(name: str, theirs: float, ours: float, rounding: float) -> bool:
-    """Whether a stored figure, named by its keys with dots between them, is what another processor
-    might measure where this one measures `ours`; `rounding` is the error that rounding alone may
-    cause in an inverse, l2, relative to the image."""
+    """Whether another processor might measure `theirs`, the stored figure, where this one measures
+    `ours`. `name` is the figure's keys joined by dots; `rounding` is the error that rounding alone
+    may cause in an inverse, l2, relative to the image."""
     if abs(theirs) > sys.float_info.max:
         return theirs == ours
     keys = name.split(".")

@@ -37,8 +37,8 @@ _NO_MEMORY = "low on memory"
 class Failures(ReportCallback):
     """Decides after each failure of a worker whether its trial goes on, and tells the user.
 
-    A trial's errors are counted in its suggestion, with the reason if it was given up, so that they
-    survive a restart. The next worker of a trial given up reports the reason instead of training.
+    A trial's suggestion holds the number of its errors and, if the trial is given up, the reason,
+    so that both survive a restart. The next worker of such a trial only reports the reason.
     """
 
     messages: deque[str]
@@ -116,17 +116,17 @@ class Failures(ReportCallback):
             self.messages.append(f"{name} {what}, and is given up")
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        # Raised here, since Tune would take it for an error of the trial in `on_trial_recover`.
+        # Not raised in `on_trial_recover`: there Tune would take it for an error of the trial.
         if self._fatal is not None:
             raise self._fatal
 
 
 def _last_failure(trial: Trial) -> tuple[BaseException | None, str]:
-    """The failure that Tune just recorded: the exception, if Tune keeps it, and the text."""
+    """The failure that Tune just recorded: (the exception, None if Tune has not kept it; text)."""
     error = None
     if trial.pickled_error_file is not None:
         error = pickle.loads(Path(trial.pickled_error_file).read_bytes())
-        # Tune keeps some errors only as text; this file would then stand for the next of those.
+        # Tune keeps some errors only as text; the next of those must not be read from this file.
         trial.run_metadata.pickled_error_filename = None
     return error, (error_text(trial) or "").rpartition("Failure # ")[2].partition("\n")[2]
 

@@ -31,7 +31,7 @@ class Interrupt(StudyCallback):
 
     Attributes:
         study: name of the study.
-        at_once: called at the second signal, which Tune does not pass to its callbacks.
+        at_once: functions to call at the second signal, which Tune does not pass to its callbacks.
     """
 
     study: str
@@ -67,8 +67,8 @@ class Interrupt(StudyCallback):
 
     @contextmanager
     def own_code(self) -> Iterator[None]:
-        """Raise OwnCodeInterruptedError if the first signal comes when the context has lasted for
-        seconds."""
+        """Context for the user's own code. If the first signal comes once the code has run for more
+        than two seconds, and so may hang, OwnCodeInterruptedError is raised in it."""
         self._own_code_began = time.monotonic()
         try:
             yield

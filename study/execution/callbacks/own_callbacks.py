@@ -1,4 +1,4 @@
-"""Callbacks of the user's own, such as loggers: told on the driver what happens in a study."""
+"""The user's own callbacks, such as loggers, which the driver tells what happens in a study."""
 
 from collections import deque
 from collections.abc import Iterator, Mapping
@@ -21,9 +21,9 @@ from study.metrics.reports import TrialReport
 
 
 class Callback:
-    """Observes a study that names it in `callbacks`, on the driver. A subclass is made without
-    arguments, anew when a study is resumed, and defines the methods of the events that it needs.
-    Networks are named by their handles, such as "digits/0004"."""
+    """Base class of the user's own callbacks: observes, on the driver, a study that names it in
+    `callbacks`. A subclass is made without arguments, anew when a study is resumed, and overrides
+    the methods of the events that it needs. Trials are named by handles, such as "digits/0004"."""
 
     def on_study_start(self, name: str, settings: Mapping[str, Any]) -> None:
         """A study begins or goes on; `settings` is the content of its file, with all defaults."""
@@ -52,9 +52,9 @@ def callback_class(path: str) -> type[Callback]:
 
 @dataclass(eq=False)
 class OwnCallbacks(ReportCallback):
-    """Tells a study's own callbacks. One that raises is dropped with a message, and the study goes
-    on; one that hangs is dropped at the first Ctrl-C, which ends the study too. Must come after the
-    interrupt."""
+    """Calls the user's own callbacks. One that raises is dropped with a message, and the study goes
+    on; one that hangs is dropped at the first Ctrl-C, which ends the study too. In Tune's list this
+    must come after `interrupt`."""
 
     study: StudyConfig
     messages: deque[str]
@@ -79,7 +79,7 @@ class OwnCallbacks(ReportCallback):
             self._tell("on_report", self._handle(trial), epoch.epoch, metrics)
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
-        # An earlier driver was told of those that had ended before.
+        # Callbacks of an earlier driver were told of the trials that ended under it.
         self._ended.begin_step(trials)
 
     def on_step_end(self, iteration: int, trials: list[Trial], **info: Any) -> None:

@@ -26,7 +26,7 @@ from study.search import observation
 from study.search.stopping import Stopping
 
 _REFRESH_SECONDS = 0.5
-# Largest share of the time to spend on the table, which slows down with the number of trials.
+# Largest share of the time to spend on drawing the table, which takes longer with more trials.
 _SHARE = 1 / 20
 # With plain lines: print one at least this often, to show that the study is alive.
 _MOST_SILENCE_SECONDS = 60.0
@@ -37,7 +37,7 @@ class Progress(ReportCallback):
     """Shows trials, the current front and the time left.
 
     Attributes:
-        stopping: of the searcher, for the growth of the hypervolume.
+        stopping: the searcher's stopping criterion, for the growth of the hypervolume.
         messages: lines from other callbacks, removed as they are printed.
     """
 
@@ -72,7 +72,7 @@ class Progress(ReportCallback):
     def on_report(self, trial: Trial, report: TrialReport, node: str | None) -> None:
         if report.epoch is None:
             return
-        # None after a repeated report, which may be of an earlier checkpoint.
+        # Zero or less after a repeated report, which may be of an earlier checkpoint.
         n_more = report.epoch.epoch - self._n_epochs.get(trial.trial_id, 0)
         self._n_epochs[trial.trial_id] = report.epoch.epoch
         if n_more > 0:
@@ -81,7 +81,7 @@ class Progress(ReportCallback):
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: Any) -> None:
         if not self._ended.is_begun:
-            # From before a resume.
+            # Trials from before a resume.
             self._ended.begin_step(trials)
             self._n_epochs = {trial.trial_id: tune_trials.n_epochs(trial) for trial in trials}
 
@@ -140,14 +140,14 @@ class Progress(ReportCallback):
         return self.study.resolve(made_of.sample, made_of.seed).training.max_epochs
 
     def _seconds_left(self, now: float) -> float | None:
-        """Estimate of the time until all epochs are trained, at the mean pace up to the last
-        report; None before the first report. Between reports it counts down by what the epochs in
-        progress take, and then stays: with no report there is no news."""
+        """Estimate of the seconds until all epochs are trained, at the mean pace up to the last
+        report; None before the first report. Between reports it counts down by at most the time
+        that the epochs in progress take."""
         if self._n_trained == 0 or not self._budget:
             return None
         running = self._ended.running
-        # Trials that ended early have no epochs left. Those to come are taken to be like those so
-        # far, where max_epochs is searched.
+        # Trials that ended early have no epochs left. Trials to come are taken to have as many as
+        # the mean of those so far, for max_epochs may be searched.
         n_to_come = self.study.n_trainings - len(self._ended) - len(running)
         n_left = n_to_come * fmean(self._budget.values())
         n_left += sum(self._budget[t.trial_id] - self._n_epochs.get(t.trial_id, 0) for t in running)
@@ -182,7 +182,7 @@ class Progress(ReportCallback):
         for column, _ in self.study.space:
             table.add_column(column, style="dim")
         room = max(3, self._console.height - 6)
-        # If there is not room for all: running trials, the front, then the latest.
+        # If there is no room for all, running trials come first, then the front, then the latest.
         by_interest = sorted(
             trials,
             key=lambda t: (t.is_finished(), t.trial_id not in front, -suggestion(t).number),
@@ -209,8 +209,8 @@ class Progress(ReportCallback):
         return view
 
     def _front(self, trials: list[Trial]) -> list[str]:
-        """Tune ids of the trials of the networks on the current front."""
-        # The first of equal networks is on the front, as in the report.
+        """For each network on the current front, Tune's id of its trial."""
+        # In order of number: the first of equal networks is on the front, as in the report.
         ordered = sorted(trials, key=lambda t: suggestion(t).number)
         reports = [tune_trials.report(trial) for trial in ordered]
         return [ordered[index].trial_id for index in observation.front(reports, self.study)]

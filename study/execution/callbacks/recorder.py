@@ -1,7 +1,7 @@
 """Writes every event of a trial to MLflow exactly once.
 
-The way of a report: `on_trial_result` -> collected for a moment -> the outbox -> its thread ->
-`Tracker.log_reports`.
+A report goes from `on_trial_result`, collected for a moment with others of its trial, to the
+outbox, whose thread calls `Tracker.log_reports`.
 
 Tune's storage is the source of truth, and MLflow is brought in line with it. A restored trial sends
 all reports up to its checkpoint again, and MLflow gets those that it lacks, such as those held up
@@ -44,8 +44,8 @@ _MESSAGE_SECONDS = 60.0
 
 @dataclass
 class _Reports:
-    """Reports of a trial to be sent in one request: when the first was collected, by the monotonic
-    clock, and the address of the node that measured the last."""
+    """Reports of a trial to be sent in one request. `since`: when the first was collected, by the
+    monotonic clock; `node`: address of the node that measured the last."""
 
     since: float
     epochs: list[EpochReport] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Recorder(ReportCallback):
 
     Attributes:
         messages: receives a line when MLflow stops answering and when it answers again.
-        stopping: of the searcher, to record why a study ended before its last trial.
+        stopping: the searcher's stopping criterion, to record why a study ended early.
     """
 
     study: StudyRecord
@@ -67,7 +67,7 @@ class Recorder(ReportCallback):
     stopping: Stopping
 
     def setup(self, *args: Any, **info: Any) -> None:
-        # The searcher starts it too, but a resumed study may need no sample for hours.
+        # The searcher starts the clock too, but a resumed study may need no sample for hours.
         self.stopping.start_clock()
         # The outbox retries after reading what arrived; retries by MLflow's client could create a
         # run twice.
@@ -76,7 +76,7 @@ class Recorder(ReportCallback):
         self._outbox = Outbox(self.messages.append)
         self._ended = EndedTrials()
         self._collected: dict[str, _Reports] = {}
-        # Trial -> its writes that the outbox has not begun to send; of both threads.
+        # Trial -> its writes that the outbox has not begun to send. Both threads use it.
         self._queued: dict[str, list[Callable[[], None]]] = {}
         self._lock = threading.Lock()
 
@@ -106,8 +106,8 @@ class Recorder(ReportCallback):
             self._put(trial)
 
     def on_experiment_end(self, trials: list[Trial], **info: Any) -> None:
-        # Tune ends all trials of an interrupted study before it calls this. Those that had ended at
-        # the last step ended by themselves; without any step, all had ended before.
+        # Tune ends all trials of an interrupted study before it calls this. Trials that had ended
+        # by the last step ended by themselves; without any step, all had ended before.
         for trial in trials:
             by_itself = not self._ended.is_begun or trial in self._ended
             end = self._end if by_itself else self._interrupt
@@ -142,8 +142,8 @@ class Recorder(ReportCallback):
         self._outbox.leave()
 
     def _put(self, trial: str, then: Callable[[], None] | None = None) -> None:
-        """Queue the collected reports of a trial, then the call `then`, with what is queued of it
-        already: an outbox that lags behind sends it together."""
+        """Queue the collected reports of a trial, then the call `then`. Both are added to writes of
+        the trial that are still queued: an outbox that lags behind sends all of them together."""
         writes: list[Callable[[], None]] = []
         collected = self._collected.pop(trial, None)
         if collected is not None:
@@ -163,7 +163,7 @@ class Recorder(ReportCallback):
 
     def _send(self, trial: str, writes: list[Callable[[], None]]) -> None:
         with self._lock:
-            # On a retry others may be queued.
+            # On a retry, newer writes of the trial may be queued under its name.
             if self._queued.get(trial) is writes:
                 del self._queued[trial]
         with self._tracker.together():

@@ -16,18 +16,18 @@ from study.execution.files.checkpoints import N_KEPT
 from study.execution.worker import longest_wait
 from study.trial.rehearsal import Rehearsal, measured
 
-# CPU seconds of the driver for each message with reports, each report in it, and each trial, with
-# MLflow on a server; and what each trial costs more for each that there is already, up to the 4,000
-# that were measured, by tests.benchmarks.scale on an Intel Xeon. Other processors differ.
+# CPU seconds of the driver, with MLflow on a server: for each message with reports, each report in
+# it, each trial, and, per trial, each trial that there is already. Measured up to 4,000 trials by
+# tests.benchmarks.scale on an Intel Xeon; other processors differ.
 _OF_A_MESSAGE, _OF_A_REPORT, _OF_A_TRIAL, _OF_A_TRIAL_BEFORE = 0.0033, 0.0004, 0.021, 8e-7
-# Beyond that part of a core, reports come late and trials wait to be started.
+# Above this share of a core, reports come late and trials wait to be started.
 _MOST = 0.8
 
 
 @dataclass(frozen=True)
 class Rehearsed:
-    """The study, a measured trial, and estimates that follow from them, for the time when the most
-    trials run at once.
+    """A study, its measured trial, and estimates that follow from them, which hold while as many
+    trials run at once as can.
 
     Attributes:
         n_at_once: how many trials run in parallel.
@@ -39,17 +39,17 @@ class Rehearsed:
 
     @property
     def seconds(self) -> float:
-        """Wall-clock time of the study."""
+        """Wall-clock seconds that the study takes."""
         return math.ceil(self.config.n_trainings / self.n_at_once) * self.trial.seconds
 
     @property
     def reports_a_second(self) -> float:
-        """Reports of all trials together."""
+        """Reports per second, of all trials together."""
         return self.n_at_once / self.trial.seconds * self.trial.n_reports
 
     @property
     def messages_a_second(self) -> float:
-        """Messages in which the reports come."""
+        """Messages per second to the driver, each with one or more reports of a trial."""
         return self.n_at_once / self.trial.seconds * self._n_messages
 
     @property
@@ -60,7 +60,7 @@ class Rehearsed:
 
     @property
     def share(self) -> float:
-        """Share of a core that the driver needs, with the trials of the whole study behind it."""
+        """Share of a core that the driver needs near the end, with all trials already recorded."""
         of_a_trial = (
             _OF_A_TRIAL
             + _OF_A_TRIAL_BEFORE * self.config.n_trainings
@@ -76,7 +76,7 @@ class Rehearsed:
 
     @property
     def storage_bytes(self) -> float:
-        """Size of the checkpoints at the end: one a trial, and more of those that ran last."""
+        """Size of the checkpoints at the end: one per trial, N_KEPT for each of the last to run."""
         n_checkpoints = self.config.n_trainings + (N_KEPT - 1) * self.n_at_once
         return n_checkpoints * self.trial.checkpoint_bytes
 
@@ -89,7 +89,7 @@ class Rehearsed:
 
 
 def rehearse(driver: Driver, asked: Asked) -> Rehearsed:
-    """Check a new study, its storage and Ray, and time a trial, without running the study.
+    """Check a new study, its storage and Ray, and measure a trial, without running the study.
     Raises UserError if the study could not begin."""
     study = plan_new(driver, asked).config
     storage.check(driver.folder(study.name))

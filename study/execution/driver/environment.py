@@ -1,4 +1,4 @@
-"""What a driver works with: MLflow, the storage, a Ray cluster, and the terminal of the user."""
+"""The surroundings of a driver: MLflow, the storage, a Ray cluster, and the user's terminal."""
 
 import os
 import shlex
@@ -35,9 +35,9 @@ class Driver:
         records: of all studies, in MLflow.
         storage_path: absolute path of a folder, or address of a bucket, with one folder per study
             for its checkpoints and state.
-        address: of Ray; None for a cluster on this host, else Ray is started here.
+        address: of Ray. None takes the cluster that was started on this host, or starts Ray here.
         say: receives lines for the user.
-        resume_line: study name, `elsewhere` -> what to type to resume the study.
+        resume_line: (study name, `elsewhere`) -> what to type to resume the study.
     """
 
     records: Records
@@ -63,16 +63,16 @@ class Driver:
 
     @property
     def client(self) -> Client:
-        """Client of the MLflow that has the records."""
+        """Client of the MLflow server or database that has the records."""
         return self.records.client
 
     def folder(self, study: str) -> str:
-        """Folder of a study in the storage, by its name."""
+        """The folder in the storage of the study with this name."""
         return f"{self.storage_path.rstrip('/')}/{study}"
 
     def check_kept_here(self, study: str, storage: str) -> None:
-        """Raise LaunchError unless a study is kept in its folder here; `storage` is the folder that
-        MLflow says, from which alone nothing may be unpickled or deleted."""
+        """Raise LaunchError unless `storage`, the study's folder according to MLflow, is its folder
+        here: MLflow's word alone must not decide what is unpickled or deleted."""
         if storage == self.folder(study):
             return
         place, _, name = storage.rpartition("/")
@@ -86,9 +86,9 @@ class Driver:
         )
 
     def check_ray(self) -> None:
-        """Raise LaunchError unless the Ray cluster to be used, if any, answers within seconds. Ray
-        itself, which this does not wait for to be imported, would try for a minute. An address
-        without a port, such as "auto", is not checked."""
+        """Raise LaunchError unless the Ray cluster to be used, if any, answers within seconds. Done
+        without Ray, which is slow to import and would try for a minute. An address without a
+        port, such as "auto", is not checked."""
         address, rule, hint = self.address, "a Ray cluster must answer", ""
         if address is None:
             # Like Ray, which reads TMPDIR only on Linux.
@@ -130,7 +130,7 @@ class Driver:
         return shlex.join(["python", "-m", "study.report", study, *options])
 
     def elsewhere(self) -> dict[str, str]:
-        """Arguments of `of` that differ from the environment and the defaults: name -> value."""
+        """Name -> value of each argument of `of` that differs from the environment and defaults."""
         places = {
             "tracking_uri": (self.client.tracking_uri, _tracking_uri()),
             "storage_path": (self.storage_path, _storage_path()),
@@ -152,5 +152,5 @@ def _storage_path() -> str:
 
 
 def _absolute(path: str) -> str:
-    """The absolute path of a folder; the address of a bucket as it is."""
+    """The absolute path of a folder; the address of a bucket stays as it is."""
     return path if "://" in path else str(Path(path).resolve())

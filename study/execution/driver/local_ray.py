@@ -18,12 +18,12 @@ _TOKEN, _MODE = "RAY_AUTH_TOKEN", "RAY_AUTH_MODE"
 
 @contextmanager
 def local_ray(address: str | None, **options: Any) -> Iterator[None]:
-    """Start Ray on this host. No other host reaches it, and no other user of this one gets its
-    token, which this process has until the context ends; call `ray.shutdown` before.
+    """Start Ray on this host. No other host reaches it, and no other user of this host gets its
+    token, which this process holds until the context ends; call `ray.shutdown` before that.
 
     Args:
         address: None or "local".
-        options: of `ray.init`.
+        options: further arguments of `ray.init`.
 
     Raises:
         ValueError: if the address is None and a cluster was started on this host.
@@ -39,23 +39,23 @@ def local_ray(address: str | None, **options: Any) -> Iterator[None]:
 
 
 def _changes_of_ray() -> Iterator[tuple[Any, str, object]]:
-    """What is replaced in Ray while it starts: a module, a name in it, and the value there."""
-    # The address of this host, on which all of Ray's processes listen, is 127.0.0.1. If it is given
-    # to `ray.init`, Ray replaces it by one that other hosts reach, except where Ray supports no
-    # clusters, as on macOS.
+    """Yield what to replace in Ray while it starts: (module or class, name in it, new value)."""
+    # Makes Ray take 127.0.0.1 for the address of this host, on which all of its processes listen.
+    # If `ray.init` were given this address, Ray would replace it by one that other hosts reach,
+    # except where it supports no clusters, as on macOS.
     yield ray_constants, "ENABLE_RAY_CLUSTER", False
     if sys.platform == "linux":
-        # Process groups of their own, on Linux, where Ray's processes end with this process in any
-        # case. A signal to the group of this process, as `timeout` sends it, would end them while
-        # the study still finishes its epochs.
+        # Puts Ray's processes into process groups of their own: a signal to this process's group,
+        # as `timeout` sends it, would otherwise end them while the study still finishes its epochs.
+        # On Linux they end with this process in any case.
         yield services, "ConsolePopen", partial(services.ConsolePopen, process_group=0)
     if os.environ["RAY_USAGE_STATS_ENABLED"] == "0":
-        # Not the process of the dashboard, which without pages has one task, to report how Ray is
-        # used. Even where that is off, it asks the cloud's metadata address. The value is what Ray
-        # itself gives where that process cannot start.
+        # Leaves out the dashboard's process. Without pages its one task is to report how Ray is
+        # used, and even with reports off it asks the cloud's metadata address. (None, None) is what
+        # Ray itself returns where the process cannot start.
         yield services, "start_api_server", lambda *_, **__: (None, None)
-    # Nor the processes that bring the driver what workers print, which nobody reads, and that ask
-    # for more nodes: each imports Ray while trials start.
+    # Leaves out the process that sends workers' output to the driver, where nobody reads it, and
+    # the one that asks for more nodes: each would import Ray while trials start.
     for program in ("start_log_monitor", "start_monitor"):
         yield Node, program, lambda _: None
 
@@ -73,8 +73,8 @@ def _changed(place: Any, name: str, value: object) -> Iterator[None]:
 @contextmanager
 def _token_of_its_own() -> Iterator[None]:
     """Give Ray a new token through the environment, which its processes inherit. Otherwise Ray uses
-    the one in ~/.ray/auth_token, which is also the cluster's, or writes one there that every user
-    of this host can read. Whoever switched tokens off by RAY_AUTH_MODE gets none."""
+    the token in ~/.ray/auth_token, which is also the cluster's, or writes one there that every user
+    of this host can read. No token is used if RAY_AUTH_MODE switches tokens off."""
     before = {name: os.environ.get(name) for name in (_TOKEN, _MODE)}
     os.environ[_TOKEN] = secrets.token_hex(32)
     os.environ.setdefault(_MODE, "token")
@@ -92,6 +92,6 @@ def _token_of_its_own() -> Iterator[None]:
 
 
 def _read_again() -> None:
-    """Make Ray read mode and token from the environment; it keeps both."""
+    """Make Ray read mode and token from the environment again: it caches both."""
     Config.initialize("")
     AuthenticationTokenLoader.instance().reset_cache()

@@ -27,11 +27,11 @@ def check_gpus(nodes: Sequence[Mapping[str, Any]]) -> None:
 
 def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialConfig) -> None:
     """Raise LaunchError naming each node that does not reach the storage or the data, which is
-    downloaded if the study says so. Not MLflow: only the driver calls it, and has already done so.
+    downloaded if the study says so. MLflow is left out: only the driver calls it, and already has.
 
     Args:
         nodes: as returned by `ray.nodes`.
-        folder: for studies; created if missing.
+        folder: the storage of all studies; created if missing.
         trial: any trial of the study, for its data.
     """
     storage.make_folder(folder)
@@ -46,7 +46,7 @@ def check_nodes(nodes: Sequence[Mapping[str, Any]], folder: str, trial: TrialCon
 
 
 def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> None:
-    """Run a task on each node; raise LaunchError if any returns a problem or does not answer."""
+    """Run a task on each node. Raises LaunchError if any returns a problem or does not answer."""
     answers = {
         node["NodeManagerAddress"]: task.options(
             scheduling_strategy=NodeAffinitySchedulingStrategy(node["NodeID"], soft=False)
@@ -68,7 +68,7 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
 
 
 def _probe() -> str:
-    """A new name for a file. On AWS, workers may write files with this ending, and checkpoints."""
+    """A new file name. On AWS, workers may write files with this ending, besides checkpoints."""
     return f"{secrets.token_hex(8)}.probe"
 
 

@@ -1,5 +1,5 @@
-"""A study whose networks are trained by its user, who asks it for samples and gives it what was
-trained."""
+"""A study whose networks are trained by its user, who asks it for samples and hands back the
+trained networks."""
 
 import tempfile
 from collections.abc import Callable, Iterator, Mapping
@@ -31,11 +31,11 @@ from study.trial.training import Training
 
 @dataclass(frozen=True)
 class OwnTrial:
-    """A sample that was asked for.
+    """A sample that the user asked for, to train its network.
 
     Attributes:
-        config: all its settings; nobody has to follow its `training`.
-        network: with its first weights, to be trained.
+        config: all its settings; the user need not follow those of `training`.
+        network: the network to train, with its initial weights.
     """
 
     trial_id: str
@@ -49,7 +49,7 @@ class Loop:
 
     Attributes:
         name: of the study.
-        dataset: its images, split. `study.normalized` makes them what a network takes.
+        dataset: its images, split. `study.normalized` turns them into a network's input.
     """
 
     def __init__(self, driver: Driver, asked: Asked, storage_folder: str) -> None:
@@ -80,11 +80,11 @@ class Loop:
         return OwnTrial(trial_id, suggestion.sample, config, training.model)
 
     def tell(self, trial: OwnTrial, *, failed: str | None = None) -> Mapping[str, float]:
-        """Measure, certify and record the network of a trial, as it is now, with its ladder; or
-        that the trial has failed, with a reason. Returns its metrics.
+        """Measure, certify and record a trial's network, as it is now, and its projections; or,
+        given a reason in `failed`, record that the trial failed. Returns the metrics, if any.
 
         Raises:
-            LaunchError: if the trial was told before, or is none of this study.
+            LaunchError: if the trial was told before, or is not of this study.
         """
         training = self._open.get(trial.trial_id)
         if training is None or training.model is not trial.network:
@@ -100,12 +100,12 @@ class Loop:
                 self._tracker.log_networks(trial.trial_id, outcome, report.projections)
         self._tracker.end_trial(trial.trial_id, report.status, report.reason)
         del self._open[trial.trial_id]
-        # Each sample is asked for once, so that both count alike.
+        # The id given to `suggest`: without repeats, `_n_asked` and trial numbers count alike.
         self._searcher.on_trial_complete(str(int(trial.trial_id)), report.to_result())
         return {} if report.epoch is None else report.epoch.metrics()
 
     def _close(self, status: TrialStatus) -> StudyRead:
-        """End the study, and the trials that were not told with it; returns it as it is then."""
+        """End the study, and mark untold trials as interrupted; returns the study as it is then."""
         for trial_id in self._open:
             self._tracker.end_trial(trial_id, TrialStatus.INTERRUPTED)
         return studies.close(self._records.client, self._records.read(self._record), status)
@@ -113,8 +113,8 @@ class Loop:
 
 @contextmanager
 def opened(driver: Driver, asked: Asked, publish: Callable[[StudyRead], object]) -> Iterator[Loop]:
-    """A new study to be told, which ends with the context and is given to `publish` then. Raises
-    UserError if it cannot begin."""
+    """Open a new study whose networks its user trains. It ends with the context, and is then given
+    to `publish` unless the context raised. Raises UserError if the study cannot begin."""
     if asked.config.callbacks:
         raise ConfigError("must be left out of a loop of one's own", "callbacks")
     if asked.config.search.repeats > 1:

@@ -1,4 +1,4 @@
-"""Plan a new study, or resuming one, without starting or changing anything."""
+"""Plan a new study, or how one is resumed, without starting or changing anything."""
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -20,12 +20,12 @@ _TRIALS, _HOURS = "search.n_trials", "search.max_hours"
 
 
 def plan_new(driver: Driver, asked: Asked) -> Asked:
-    """Check that a new study can run, and give it a free name: a number is added to the file's name
-    if it is taken, and the user is told.
+    """Check that a new study can run, and give it a free name: if the name in its file is taken, a
+    number is added, and the user is told.
 
     Raises:
         UserError: if a trial's data cannot be read, its network does not fit the images or cannot
-            have the ladder that is asked for, or a name given as an argument is taken.
+            have the ladder that is asked for, or the name is taken and was given as an option.
     """
     config = asked.config
     check_trials(config, asked.source)
@@ -54,7 +54,7 @@ def plan_new(driver: Driver, asked: Asked) -> Asked:
 
 
 def _free_name(driver: Driver, name: str) -> str:
-    """The first of name, name-2, name-3, ... that no study has."""
+    """The first of name, name-2, name-3, ... that no study or folder in the storage has."""
     free, number = name, 2
     while driver.records.is_taken(free) or storage.exists(driver.folder(free)):
         free, number = f"{name}-{number}", number + 1
@@ -66,7 +66,7 @@ class Resumption:
     """The plan for resuming a study.
 
     Attributes:
-        study: as MLflow has it while the study is locked.
+        study: the study in MLflow, read while it is locked.
         goes_on: its record with the new trials or hours; `record` itself if there are none.
     """
 
@@ -75,7 +75,7 @@ class Resumption:
 
     @property
     def record(self) -> StudyRecord:
-        """The study as it was begun, or last extended."""
+        """The study's record, as the study was begun or last extended."""
         return self.study.record
 
     @property
@@ -103,9 +103,9 @@ class Resumption:
 def planned_resume(
     driver: Driver, name: str | None, source: str, asked: Mapping[str, Any]
 ) -> Iterator[Resumption]:
-    """Plan resuming the study of a name, or the latest unfinished one of a file; a finished one too
-    if more trials or hours are asked for, or if it has a name and its results were not published.
-    The study is locked until the context is left.
+    """Plan to resume the study of a name, or else the latest unfinished study of a file. A finished
+    study is resumed only if more trials or hours are asked for, or if its name is given and its
+    results were not published. The study is locked until the context is left.
 
     Args:
         source: path of the file; ignored if a name is given.
@@ -137,8 +137,8 @@ def planned_resume(
 
 
 def _found(driver: Driver, name: str | None, source: str) -> list[StudyRecord]:
-    """The study with a name, or all studies of a file, the latest first. One whose networks its
-    user trains is refused, or left out."""
+    """The study with a name, or all studies of a file, the latest first. Studies whose networks the
+    user trains are left out; if named, such a study raises LaunchError, as an unknown name does."""
     records = driver.records
     if name is not None:
         named = records.find_study(name)
@@ -160,8 +160,8 @@ def _found(driver: Driver, name: str | None, source: str) -> list[StudyRecord]:
 def _first_to_go_on(
     driver: Driver, found: Sequence[StudyRecord], asked: Mapping[str, Any], key: str | None
 ) -> StudyRecord:
-    """The first study that is unfinished, or goes on although it is done. `key` is None unless the
-    user gave its name: only then are results published that are missing."""
+    """The first study that is unfinished, is asked for more trials or hours, or, if the user gave
+    its name (`key` is not None), lacks its published results. Raises LaunchError if none does."""
     asks_for_more = not asked.keys().isdisjoint((_TRIALS, _HOURS))
     for record in found:
         if asks_for_more or not record.finished or (key is not None and not record.is_published):
@@ -174,7 +174,7 @@ def _first_to_go_on(
 
 
 def _unfinished(records: Records) -> str:
-    """The studies that can be resumed, for a message; empty if there is none."""
+    """The end of a message, which lists the unfinished studies; empty if there are none."""
     names = [record.name for record in records.studies() if not record.finished]
     return f"; unfinished, by their names: {some(names)}" if names else ""
 
@@ -196,7 +196,7 @@ def check_same(study: StudyConfig, asked: Mapping[str, Any]) -> None:
 
 
 def extended(record: StudyRecord, asked: Mapping[str, Any]) -> StudyRecord:
-    """The study with the trials and hours asked for; `record` itself if they are not new. Raises
+    """The record with the trials and hours asked for; `record` itself if none are new. Raises
     LaunchError if they are no more than before, or the study has no samples left."""
     search, n_trials, max_hours = record.config.search, asked.get(_TRIALS), asked.get(_HOURS)
     if not record.finished:

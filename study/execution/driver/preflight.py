@@ -24,9 +24,9 @@ def longest_trial(study: StudyConfig) -> TrialConfig:
 
 
 def check_trials(study: StudyConfig, source: str) -> None:
-    """Raise ConfigError for the first code of the user's own that cannot be imported, trial whose
-    data cannot be read or whose network does not fit the images, or ladder that its blocks cannot
-    have; `source` names the study file in the message."""
+    """Raise ConfigError if code of the user's own cannot be used, or a trial's data cannot be read,
+    its network does not fit the images, or its blocks cannot have the ladder. `source` names the
+    study file in the message."""
     try:
         _check_own_code(study)
         _check_networks(study)
@@ -71,5 +71,5 @@ def _check_networks(study: StudyConfig) -> None:
         sample = {**fixed, **dict(zip(varied, shape, strict=True))}
         trial = study.resolve(study.active(sample), seed=0)
         check(trial)
-        # Reads every image, like the workers: a damaged file would end all trials.
+        # Reads every image, as the workers will: a damaged file would end all trials.
         sources.load(trial.data)

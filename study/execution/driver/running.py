@@ -25,9 +25,9 @@ class Outcome:
     """How a launch of a study ended.
 
     Attributes:
-        study: as MLflow had it once no trial ran any more.
-        n_of_tune: trials that Tune knows of. One that was interrupted while it waited for a worker
-            has no run yet.
+        study: the study in MLflow, read once no trial ran any more.
+        n_of_tune: number of trials that Tune knows of. A trial that was interrupted while it waited
+            for a worker has no MLflow run yet.
     """
 
     study: StudyRead
@@ -35,12 +35,12 @@ class Outcome:
 
     @property
     def n_started(self) -> int:
-        """Trials that were begun."""
+        """Number of trials that were begun."""
         return max(self.n_of_tune, len(self.study.states))
 
     @property
     def n_completed(self) -> int:
-        """Trials that trained for all of their epochs."""
+        """Number of trials that trained for all of their epochs."""
         return self.study.states.count(TrialStatus.COMPLETED)
 
     @property
@@ -72,7 +72,7 @@ def begin(driver: Driver, asked: Asked) -> Outcome:
 
 
 def resume(driver: Driver, plan: Resumption) -> Outcome:
-    """Resume a study as planned, unless only its results are missing; the plan holds its lock.
+    """Resume a study as planned, unless only its results are missing. The plan holds the lock.
 
     Raises:
         UserError: if it cannot be resumed; nothing was started or changed.
@@ -92,7 +92,7 @@ def resume(driver: Driver, plan: Resumption) -> Outcome:
         with storage.said("it must be readable and writable", record.storage, "restored"):
             made = make(goes_on, driver.client.tracking_uri, n_at_once)
         if goes_on is not record:
-            # From here on the study is unfinished, whatever happens to this driver.
+            # From here on the study counts as unfinished, whatever happens to this driver.
             studies.extend(driver.client, record, goes_on)
         return _run(driver, goes_on, made.fit)
 

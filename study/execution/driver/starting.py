@@ -34,8 +34,8 @@ _ENVIRONMENT = {
     "TUNE_ONLY_STORE_CHECKPOINT_SCORE_ATTRIBUTE": "1",
     "TUNE_WARN_EXCESSIVE_EXPERIMENT_CHECKPOINT_SYNC_THRESHOLD_S": "0",
 }
-# Tune writes the state of all trials every time, and a large study would do little else. Time
-# between writes: for each possible trial, at least, and at most.
+# Tune's state holds all trials, so a large study that wrote it often would do little else. Seconds
+# between two writes: for each possible trial, at least, and at most.
 _STATE_SECONDS = "TUNE_GLOBAL_CHECKPOINT_S"
 _OWN_STATE_SECONDS = os.environ.get(_STATE_SECONDS)
 _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
@@ -43,17 +43,17 @@ _SECONDS_A_TRIAL, _LEAST_SECONDS, _MOST_SECONDS = 0.02, 5.0, 30.0
 _UNITS = 10_000
 # Ray's name of a resource, "CPU" or "GPU" -> amount.
 Resources = Mapping[str, float]
-# Ray sets it in the drivers of submitted jobs, whose code has been shipped.
+# Variable that Ray sets in the drivers of submitted jobs, whose code has been shipped.
 _OF_A_JOB = "RAY_JOB_CONFIG_JSON_ENV_VAR"
 # `ray up` writes it on the head: JSON with the size that the cluster can grow to.
 _BOOTSTRAP_CONFIG = Path("~/ray_bootstrap_config.yaml")
-# KubeRay sets it on the head of a RayCluster that grows, whose size stands in Kubernetes.
+# Variable that KubeRay sets on the head of a RayCluster that grows; Kubernetes has its size.
 _GROWS_IN_KUBERNETES = "RAY_enable_autoscaler_v2"
 
 
 @contextmanager
 def connected(driver: Driver, study: StudyConfig) -> Iterator[int]:
-    """Connect to Ray or start it, tell the user what the study gets, and disconnect afterwards.
+    """Connect to Ray or start it, tell the user how the study will run, and disconnect at the end.
     Yields the number of trials that can run in parallel once the cluster has grown.
 
     Raises:
@@ -103,7 +103,7 @@ def _n_at_most(driver: Driver, study: StudyConfig, has: Sequence[Resources], is_
 
 
 def _n_fit(resources: Resources, wanted: Resources) -> int:
-    """Number of trials that fit on one node, counted in Ray's units."""
+    """Number of trials, each with the resources `wanted`, that fit on one node."""
     n_fit = []
     for kind, amount in wanted.items():
         if amount > 0:
@@ -137,7 +137,7 @@ def state_seconds(n_trials: int) -> float:
 
 
 def _growth(driver: Driver, n_nodes: int) -> list[Resources]:
-    """Resources of each node that may still be added; none where nothing says so."""
+    """Resources of each node that an autoscaler may still add; none without an autoscaler."""
     config = _config_of_the_autoscaler(driver)
     if config is None:
         return []
@@ -151,7 +151,7 @@ def _growth(driver: Driver, n_nodes: int) -> list[Resources]:
 
 
 def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
-    """What Ray's autoscaler may do; None if this is neither the head of `ray up` nor of KubeRay."""
+    """The autoscaler's config; None unless this is the head of a cluster of `ray up` or KubeRay."""
     path = _BOOTSTRAP_CONFIG.expanduser()
     if path.exists():
         try:
@@ -163,7 +163,7 @@ def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
         return config
     if os.environ.get(_GROWS_IN_KUBERNETES) != "true":
         return None
-    # For no other cluster.
+    # Imported here, since no other cluster needs it.
     from ray.autoscaler._private.kuberay.autoscaling_config import AutoscalingConfigProducer
 
     try:
@@ -176,8 +176,8 @@ def _config_of_the_autoscaler(driver: Driver) -> dict[str, Any] | None:
 
 
 class _Job(JobConfig):
-    """A job whose workers look for modules in no folder in which this process does not: Ray puts
-    the working directory first on their path in any case."""
+    """A job whose workers search for modules only in folders that this process searches too: Ray
+    would always put the working directory first on their path."""
 
     def _serialize(self) -> str:
         searched = {path or os.getcwd() for path in sys.path}
@@ -189,7 +189,7 @@ def _join_or_start(stack: ExitStack, address: str | None, own: Sequence[str]) ->
     """Connect to Ray or start it here; True if it was started here, so that no node can join.
 
     Args:
-        stack: to be closed after `ray.shutdown`.
+        stack: undoes the start of Ray; to be closed after `ray.shutdown`.
         own: folders and files of the user's code, which every worker gets.
     """
     quiet: dict[str, Any] = {

@@ -71,7 +71,7 @@ def _parts(
     study = record.config
     halving, stopping = make_halving(study), Stopping(study)
     searcher = OptunaSearcher(study, halving, stopping, record.n_searches)
-    # No more than n_at_once at a time: Tune would draw one sample too early.
+    # At most n_at_once at a time: with a higher limit Tune would draw one sample too early.
     generator = StudyGenerator(searcher, study.n_trainings, n_at_once)
     callbacks = _callbacks(record, tracking_uri, stopping)
     return generator, make_scheduler(study, halving), callbacks

@@ -1,7 +1,7 @@
 """Deletes checkpoints of trials that are no longer needed.
 
 Tune keeps the latest few checkpoints of a running trial. If the driver dies, Tune's state may be
-older than the storage: the checkpoint that it names may be deleted, the last one half written.
+older than the storage: a checkpoint that it names may be gone, and the latest half written.
 
 An ended trial needs only its last checkpoint, once both snapshots of Tune's state record its end.
 """
@@ -22,18 +22,18 @@ from study.execution.files.snapshots import Snapshots
 from study.execution.trials import EndedTrials
 
 N_KEPT = 5
-"""Checkpoints kept of a running trial: Tune's state may be several short epochs behind."""
+"""Number of checkpoints kept of a running trial: Tune's state may be several epochs behind."""
 _PREFIX = "checkpoint_"
 
 
 @dataclass(eq=False)
 class Checkpoints(StudyCallback):
-    """Deletes checkpoints: at the first step, all of an unfinished trial but the one that it
-    resumes from, since Tune's list may be out of date; later, all of an ended trial but its last.
-    Must come after the snapshots, since it reads their age.
+    """Deletes checkpoints: at the first step, all of each unfinished trial but the one that it
+    resumes from, since Tune's list may be out of date; later, all of each ended trial but its last.
+    In Tune's list this must come after `snapshots`, whose age it reads.
 
     Attributes:
-        n_kept: checkpoints that Tune keeps of a running trial, at least 2.
+        n_kept: number of checkpoints that Tune keeps of a running trial, at least 2.
         messages: receives a line if a checkpoint of an ended trial cannot be deleted.
 
     Raises:
@@ -47,8 +47,8 @@ class Checkpoints(StudyCallback):
 
     def setup(self, *args: object, **info: object) -> None:
         self._ended = EndedTrials()
-        # Ended trials still to be tidied, each with the time its end was noticed, in this order;
-        # -inf if an earlier driver noticed it.
+        # Ended trials still to be tidied, each behind the time at which its end was noticed (-inf:
+        # by an earlier driver), in this order.
         self._untidy = deque[tuple[float, Trial]]()
 
     def on_step_begin(self, iteration: int, trials: list[Trial], **info: object) -> None:
@@ -65,7 +65,7 @@ class Checkpoints(StudyCallback):
             self._untidy.append((time.time(), trial))
             last = trial.latest_checkpoint_result
             if last is not None and last.checkpoint is not None:
-                # Keeps Tune's state small. A state written in this step still names the others.
+                # Keeps Tune's state small. A state written in this step still names all of them.
                 _forget(trial)
                 trial.on_checkpoint(last)
         # One per step, so that a slow bucket does not hold up Tune.
@@ -73,8 +73,8 @@ class Checkpoints(StudyCallback):
             self._keep_last(self._untidy.popleft()[1])
 
     def on_experiment_end(self, trials: list[Trial], **info: object) -> None:
-        # By now Tune has ended interrupted trials too, so only ends up to the last step count. If
-        # all trials ended by themselves, no further state will be written.
+        # By now Tune has ended interrupted trials too, so only trials that had ended by the last
+        # step count. If all trials ended by themselves, no further state will be written.
         is_done = len(self._ended) == len(trials)
         for noticed, trial in self._untidy:
             if noticed > -math.inf and (is_done or noticed < self.snapshots.in_both):
@@ -96,7 +96,7 @@ class Checkpoints(StudyCallback):
         name = choose(PurePosixPath(known.checkpoint.path).name, stored, self.n_kept)
         _forget(trial)
         if name is not None:
-            # This may differ from the one Tune named: its REPORTS file has the reports up to it.
+            # Tune may have named another one: the reports up to this one are in its REPORTS file.
             checkpoint = Checkpoint(f"{folder}/{name}", files)
             trial.on_checkpoint(type(known)(checkpoint, known.metrics))
             # The worker counts on from here.
@@ -134,8 +134,8 @@ def choose(known: str, stored: list[str], n_kept: int) -> str | None:
     newest, since each is complete before the next is begun.
 
     Args:
-        known: the one named by Tune's state.
-        stored: those in the storage, oldest first.
+        known: the checkpoint named by Tune's state.
+        stored: the checkpoints in the storage, oldest first.
         n_kept: how many Tune keeps; it deletes the oldest once that many newer ones are written.
     """
     if known in stored[-n_kept:]:

@@ -1,4 +1,4 @@
-"""Snapshots of Tune's state of a study, and restoring the newest whole one.
+"""Takes snapshots of Tune's state of a study, and restores the newest whole one.
 
 Tune overwrites the files of its state and copies them to the storage one by one. A crash in between
 leaves torn files, or files of different ages, and from a torn file Tune silently starts over. So
@@ -31,7 +31,7 @@ _ABOUT = "about.json"
 _STATE_PREFIX = "experiment_state-"
 # Written once, when a study is started.
 _TUNER = "tuner.pkl"
-# Files that Tune needs whole -> how each is read; {} is the session.
+# Files that Tune needs whole -> how each is read. {} stands for the session.
 _READERS: dict[str, Callable[[bytes], Any]] = {
     _STATE_PREFIX + "{}.json": json.loads,
     "search_gen_state-{}.json": pickle.loads,  # its name notwithstanding
@@ -46,7 +46,7 @@ _LOOK_SECONDS = 1.0
 
 @dataclass(eq=False)
 class Snapshots(StudyCallback):
-    """Keeps the two copies. Raises LaunchError in the driver if a copy cannot be written.
+    """Keeps two copies of Tune's state. Raises LaunchError in the driver if one cannot be written.
 
     Attributes:
         in_both: both copies contain all that Tune knew at this time, in seconds since 1970-01-01
@@ -108,8 +108,8 @@ class Snapshots(StudyCallback):
 
 
 def _read_tuner(staging: Path, files: FileSystem, folder: PurePosixPath) -> bytes:
-    # In a resumed study it is in the driver's folder too. From there a thread of Tune overwrites
-    # the one in the storage, which is torn meanwhile.
+    # In a resumed study the file is in the driver's folder too. From there a thread of Tune
+    # overwrites the one in the storage, which is torn meanwhile.
     if (staging / _TUNER).exists():
         return (staging / _TUNER).read_bytes()
     return _content(files, str(folder / _TUNER))
@@ -119,7 +119,7 @@ def restore(folder: str, is_needed: bool) -> list[str] | None:
     """Write the newest whole copy of a study's state to where Tune reads it.
 
     Args:
-        is_needed: whether trials have ended, so that the study must not start over.
+        is_needed: whether trials have ended, in which case the study must not start over.
 
     Returns:
         Lines for the user: which files were torn, and what that costs. None if there is no state,
@@ -172,7 +172,7 @@ def _restore(folder: str, is_needed: bool) -> list[str] | None:
 
 @dataclass(frozen=True)
 class _Copy:
-    """`time` is in seconds since 1970-01-01 UTC; `files` maps name to content."""
+    """A whole copy, made at `time`, in seconds since 1970-01-01 UTC; `files`: name -> content."""
 
     name: str
     time: float
@@ -191,7 +191,7 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
         except (BadZipFile, EOFError, KeyError, ValueError, zlib.error):
             torn.append(info.path)
             continue
-        # Files may be torn from before they were copied.
+        # Files may have been torn before they were copied.
         if _torn(contents):
             torn.append(info.path)
         else:
@@ -201,7 +201,7 @@ def _copies(files: FileSystem, folder: str) -> tuple[list[_Copy], list[str]]:
 
 
 def _names(files: FileSystem, folder: str) -> list[str]:
-    """Names of the files of Tune's state of a study, of all sessions."""
+    """Names of the files that make up Tune's state of a study, of all sessions."""
     infos = files.get_file_info(FileSelector(folder, allow_not_found=True))
     names = (PurePosixPath(info.path).name for info in infos)
     prefixes = ("callback-states-", *(pattern.partition("{")[0] for pattern in _READERS))

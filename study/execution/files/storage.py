@@ -27,7 +27,7 @@ def said(rule: str, folder: str, what: str) -> Iterator[None]:
 
 
 def filesystem(folder: str) -> tuple[pyarrow.fs.FileSystem, str]:
-    """The file system of a folder or bucket, and its path in it. Raises LaunchError if invalid."""
+    """(file system, path in it) of a folder or bucket. Raises LaunchError if it is invalid."""
     try:
         files, path = pyarrow.fs.FileSystem.from_uri(folder)
     except (OSError, pyarrow.ArrowInvalid) as error:

@@ -3,7 +3,7 @@ applies.
 
 sections         sections, their printing, and writing of JSON and CSV
 report_view      the sections of a report
-report_table     the one that is printed
+report_table     the section of a report that is printed
 comparison_view  the sections of a comparison
 listing          all studies in MLflow, one line each
 page             sections as a page; page_files/ has its parts

@@ -97,7 +97,7 @@ def _difference(estimate: Estimate | None, form: str) -> str:
 
 
 def _recommended(comparison: Comparison, _: Terminal) -> Section:
-    """Only printed: the page has them in the cards of the studies."""
+    """The recommended networks. Only printed: the page has them in the cards of the studies."""
     lines = [
         f"{name}/{one.point.label}: {', '.join(one.aliases)}"
         for name, report in comparison.reports.items()
@@ -134,7 +134,7 @@ _NO_FRONT = "no study has a network that a front admits"
 
 
 def _command(comparison: Comparison, uri_option: Sequence[str]) -> str:
-    """What checks the first network of the front, with MLflow's address if that is needed."""
+    """The command that verifies the first network of the front, with MLflow's address if needed."""
     first = comparison.front[0]
     place = comparison.place_to_type(first)
     to_verify = comparison.reports[first.study].study.config.to_verify
@@ -159,7 +159,7 @@ def _trade(comparison: Comparison) -> Section:
 
 
 def _growth(comparison: Comparison) -> Section:
-    """Drawn from the growth of each study."""
+    """How the fronts grew; the page draws it from the content of `_studies`."""
     is_known = any(report.growth for report in comparison.reports.values())
     why = "no trial has ended, or an objective has no reference value"
     return Section("growth", absent="" if is_known else why)

@@ -11,10 +11,7 @@ from study.results.report import Report
 
 def figure(report: Report, kind: str) -> go.Figure:
     """A figure of a study for a notebook: "front", the first objective against each of the others.
-
-    Raises:
-        UserError: for another kind, or if the study has one objective.
-    """
+    Raises UserError for another kind, or if the study has one objective."""
     if kind != "front":
         raise UserError('must be "front"', "kind", kind)
     first, *others = (objective.metric for objective in report.objectives)

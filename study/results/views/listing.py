@@ -93,12 +93,9 @@ class Listing:
 def listed(client: Client) -> Listing:
     """All studies, the latest first.
 
-    Only its own run is read of a study that is done and published. The completed trials of any
-    other are read too, to count them.
-
-    Raises:
-        TrackingError: if MLflow refuses or cannot be reached.
-    """
+    For a study that is done and published, only the study's own run is read; for any other study,
+    its completed trials are read too, to count them. Raises TrackingError if MLflow refuses or
+    cannot be reached."""
     records, lines = Records(client), []
     for study, run in records.studies_with_runs():
         of_run = run.data.tags

@@ -1,8 +1,8 @@
 """A view as a page, one file that needs no network and no server.
 
-page_files/ has the code that draws a page: a folder for each kind of view, one file per section,
-joined in the order of names with those in page_files/shared/. They are the body of one function,
-which shared/start.js calls.
+page_files/ has the code that draws a page: a folder for each kind of view, with one file per
+section. The files of a view and of page_files/shared/, joined in the order of their names, are the
+body of one function, which shared/start.js calls.
 """
 
 import base64
@@ -39,7 +39,7 @@ def page(view: View[Any], drawn: str, live: str = "") -> str:
 
     Args:
         drawn: the content of the view.
-        live: of a page that asks its server for newer content, the tag of this one.
+        live: the tag of this content, if the page asks its server for newer content; else empty.
     """
     parts = _FOLDER / view.folder
     shared = _FOLDER / "shared"
@@ -83,8 +83,8 @@ def _packed_plotly() -> str:
 
 
 def _unwrapped(plotly: str) -> str:
-    """Plotly's code without the function that it is wrapped in, if it is: a browser would read all
-    of it twice, which takes half a second. The license above it stays."""
+    """Plotly's code without the function that wraps it, if any: a browser would parse wrapped code
+    twice, which takes half a second. The license above the code stays."""
     begin, end = plotly.find('"use strict";var Plotly='), plotly.rfind("return Plotly;")
     notice, closed, _ = plotly[: max(begin, 0)].partition("*/")
     code = plotly[begin:end]

@@ -1,9 +1,9 @@
 """The report in other programs: MLflow's runs, and a study of Optuna.
 
-`study.best_trials` of that study has the objectives' values of our front, and no others. Of
-networks that are equal as reported Optuna has all, our front only the first. A projection has the
-sample of its trial, and its bound as a user attribute: as a parameter it would lie outside
-the space, or claim that a network was trained with it.
+`best_trials` of the Optuna study has the objectives' values of our front, and no others. Where
+networks are equal as reported, Optuna has all of them, our front only the first. A projection has
+the sample of its trial, and its bound as a user attribute: as a parameter, the bound would lie
+outside the space, or claim that a network was trained with it.
 """
 
 import math
@@ -41,7 +41,7 @@ def publish(report: Report) -> None:
         aliases, why = (one.aliases, one.sentence) if one is not None else ((), "")
         marked = replace(point.first, mark=point.mark.value, aliases=aliases, why=why)
         networks.append((point.first, marked))
-        # So that as many runs have a mark as the report has rows with it.
+        # Repeats get another mark, so that as many runs as rows of the report have each mark.
         networks += [
             (record, replace(record, mark=_REPEAT, aliases=(), why=""))
             for record in point.records[1:]
@@ -56,7 +56,7 @@ def publish(report: Report) -> None:
 
 
 def publish_page(report: Report) -> None:
-    """Store the page of a study that has ended, the last of its results, with the study's run."""
+    """Store a finished study's page in its run, and note there that all results are published."""
     client, study = report.files.client, report.study
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / PAGE
@@ -104,7 +104,7 @@ def trials(report: Report) -> list[FrozenTrial]:
 def _trial(report: Report, point: Point) -> FrozenTrial:
     names = [objective.metric for objective in report.objectives]
     is_finite = all(math.isfinite(point.metrics.get(name, math.nan)) for name in names)
-    # Also of trials that run or were interrupted: in Optuna they would never end.
+    # Trials that run or were interrupted count as failed too: in Optuna they would never end.
     state = TrialStatus.FAILED
     if point.mark is Mark.STOPPED_EARLY:
         state = TrialStatus.STOPPED_EARLY

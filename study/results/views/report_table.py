@@ -28,7 +28,7 @@ from study.results.views.sections import Column, Section, Terminal
 from study.results.where import LONG, SHORT_DIGITS, heading
 from study.tracking.pages import on_the_word_of
 
-# The part of the certified answers that is much to lose to rounding.
+# The fraction of the certified answers from which on a loss to rounding is mentioned.
 _MUCH_ROUNDING = 0.05
 _OF_PAPER = {"paper acc": "test accuracy", "paper rec": "reconstruction error of test images"}
 
@@ -66,11 +66,11 @@ def metric_columns(
     every: bool,
     n_val_images: int | None = None,
 ) -> list[Column]:
-    """Names and metrics of points, and, if `every` is set, their marks.
+    """Columns with the names and metrics of points and, if `every` is set, their marks.
 
     Args:
         metrics: those that may have a column.
-        n_val_images: of the confidence intervals beside accuracies; None for no intervals.
+        n_val_images: for the confidence intervals beside accuracies; None for no intervals.
     """
     numbers = Numbers(ranked)
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
@@ -145,7 +145,8 @@ def _short(value: object) -> str:
 
 
 def _fitting(columns: list[Column], width: int) -> tuple[list[Column], list[Column], int]:
-    """(the first columns that fit, at least one; the others; blanks between two columns)."""
+    """Returns (fitting, left, gap): the first columns that fit into `width` characters, at least
+    one; the others; the number of blanks between two columns."""
     for gap in (2, 1):
         if sum(column.width + gap for column in columns) - gap <= width:
             return columns, [], gap
@@ -199,7 +200,7 @@ def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) ->
 
 
 def _remedy(report: Report) -> str:
-    """What to do if networks were trained to their end and none meets the constraints."""
+    """What to do if trained networks exist but none meets the constraints, as text; else empty."""
     marks = {point.mark for point in report.points}
     if report.where or Mark.FRONT in marks or Mark.INFEASIBLE not in marks:
         return ""
@@ -226,7 +227,7 @@ def rounding_of(report: Report) -> str:
     measured = [p.metrics for p in report.points if LOST_TO_ROUNDING in p.metrics]
     lost = math.fsum(metrics[LOST_TO_ROUNDING] for metrics in measured)
     kept = math.fsum(metrics[CERTIFIED_ACCURACY] for metrics in measured)
-    # Of what is certified in exact arithmetic.
+    # As a fraction of the answers that are certified in exact arithmetic.
     lost /= (lost + kept) or 1
     if lost < _MUCH_ROUNDING:
         return ""

@@ -218,8 +218,9 @@ def _proof(metrics: Mapping[str, float], radius: float, authors: Sequence[str]) 
 
 
 def _columns(report: Report) -> dict[str, Any]:
-    """The frame as lists by column. JSON has null for infinite values, so `infinite` has them as
-    text, by row. Where a sample was trained repeatedly, `own` has the first network's metrics."""
+    """The report's frame, a list per column. JSON has null for infinite values, so `infinite` has
+    them as text, by row. If any sample was trained repeatedly, `own` has the metrics of each
+    sample's first training."""
     columns = {str(name): values.tolist() for name, values in report.frame.items()}
     firsts = [as_reported(point.first.metrics) for point in report.ranked(every=True)]
     return {
@@ -257,7 +258,7 @@ def _network(report: Report, point: Point) -> dict[str, Any]:
         "blocks": _bounds(certificate, "blocks"),
         "attained": [float(f"{value:.4g}") for value in attained],
         "certified": {
-            # Down: what is proven within a radius is so within a smaller one.
+            # Rounded down: what is proven within a radius is also proven within a smaller one.
             "radii": [-_UP.round(-radius) for radius in curve.get("radius", [])],
             "accuracies": [
                 METRICS[CERTIFIED_ACCURACY].resolution.round(fraction)

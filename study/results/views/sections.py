@@ -30,8 +30,8 @@ class Column:
     """One column of a table.
 
     Attributes:
-        head: a few letters.
-        legend: what they stand for; empty if that is clear.
+        head: the heading, a few letters.
+        legend: what the heading stands for; empty if that is clear.
         is_text: whether cells are words, not numbers.
     """
 
@@ -46,7 +46,7 @@ class Column:
 
 
 def texts(rows: Sequence[Mapping[str, Any]], key: str, form: str = "") -> list[str]:
-    """A value of each row as text; empty for None."""
+    """The values at one key of all rows as text, formatted by `form`; empty for None."""
     return ["" if row[key] is None else format(row[key], form) for row in rows]
 
 
@@ -80,9 +80,9 @@ class Terminal:
     """How sections are printed.
 
     Attributes:
-        every: whether with networks that are not on the front.
-        options: of the commands in the text, such as MLflow's address; of a comparison the option
-            alone, without its value.
+        every: whether to include networks that are not on the front.
+        options: added to the commands in the text, such as MLflow's address; for a comparison, the
+            option alone, without its value.
         width: of a table, in characters.
     """
 
@@ -93,8 +93,8 @@ class Terminal:
 
 @dataclass(frozen=True)
 class View(Generic[R]):
-    """A report or a comparison as sections. Each is a function that computes all of it from the
-    results and says when it applies; nothing else knows what it is about.
+    """A report or a comparison as sections. Each section is a function that computes its content
+    from the results and says when it applies; nothing else knows what the section is about.
 
     Attributes:
         title: of its page.

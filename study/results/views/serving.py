@@ -30,8 +30,8 @@ from study.results.views import report_view
 from study.results.views.page import page
 
 _HOST = "127.0.0.1"
-# What the page may be asked for as. A tunnel may have another port, and a name that somebody else
-# makes lead here is none of these (DNS rebinding).
+# The host names that a request may be for, at any port, since a tunnel may have another one. Names
+# that somebody else makes lead here (DNS rebinding) are refused.
 _NAMES = {_HOST, "localhost", "::1"}
 # Headers of every answer. No page of another origin may frame this one or learn its token.
 _HEADERS = {
@@ -46,7 +46,7 @@ _LOOK_SECONDS = 1.0
 _HOLD_SECONDS = 10.0
 # How long a client may take to send a request, or to receive an answer of up to some megabytes.
 _CLIENT_SECONDS = 60.0
-# A trial's end is in MLflow some time after it, since the driver collects what it sends.
+# How much later a trial's end may reach MLflow: the driver collects what it sends.
 _LATE_SECONDS = 10.0
 # Other changes show up within this many seconds, until the study is done.
 _ANEW_SECONDS = 60.0
@@ -66,7 +66,7 @@ class Served:
 
 
 class Live:
-    """A report that is read again when MLflow has something new of its study."""
+    """A report that is read again when MLflow has something new about its study."""
 
     def __init__(self, read: Callable[[], Report], first: Report) -> None:
         """
@@ -87,8 +87,8 @@ class Live:
         self._next_read = self._read_at + took / _SHARE
 
     def look(self) -> Served:
-        """What to serve now. If MLflow does not answer, it is what was served before, with a state
-        that says so."""
+        """What to serve now. If MLflow does not answer, that is what was served before, with a
+        state that says so."""
         with self._lock:
             start = time.monotonic()
             if start - self._looked_at >= _LOOK_SECONDS and start >= self._next_read:
@@ -128,7 +128,7 @@ class _HTTPServer(ThreadingHTTPServer):
     daemon_threads = True
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Print a traceback, unless a browser left before it had everything."""
+        """Print a traceback, unless a browser left before it had the whole answer."""
         if not isinstance(sys.exception(), ConnectionError):
             super().handle_error(request, client_address)
 
@@ -200,7 +200,7 @@ class _Handler(BaseHTTPRequestHandler):
             self._refuse(HTTPStatus.NOT_FOUND, "the page is at the address that the server printed")
 
     def _news(self) -> Served:
-        """What to serve, as soon as it is not what the page shows, or after _HOLD_SECONDS."""
+        """What to serve, as soon as it differs from what the page shows, or after _HOLD_SECONDS."""
         shown = self.headers["If-None-Match"], self.headers["X-Study-State"]
         until = time.monotonic() + _HOLD_SECONDS
         served = self._live.look()
@@ -211,7 +211,7 @@ class _Handler(BaseHTTPRequestHandler):
         return served
 
     def _send(self, served: Served, kind: str, text: str | None) -> None:
-        """Answer with a text, or that there is nothing new."""
+        """Answer with a text, or, for None, that there is nothing new."""
         self.send_response(HTTPStatus.NOT_MODIFIED if text is None else HTTPStatus.OK)
         self.send_header("ETag", served.tag)
         self.send_header("X-Study-State", quote(served.state))
@@ -236,10 +236,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.wfile.write(body)
 
     def end_headers(self) -> None:
-        """End the headers of any answer, with those that all have."""
+        """Add the headers that every answer has, and end the headers."""
         for name, value in _HEADERS.items():
             self.send_header(name, value)
         super().end_headers()
 
     def log_message(self, format: str, *args: Any) -> None:
-        """Say nothing of requests."""
+        """Log nothing about requests."""

@@ -13,7 +13,7 @@ from study.errors import ConfigError
 from study.trial.data.tensors import Augmentation
 
 _KEY = "data.name"
-# The range of pixels by their type, where the user gives none.
+# The range of pixels by their dtype, where the user gives none.
 _OF_BYTES, _OF_FLOATS = (0.0, 255.0), (0.0, 1.0)
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
@@ -26,8 +26,8 @@ class Dataset:
         images: (N, C, H, W), uint8 or of a floating-point type, all finite.
         labels: (N,), whole numbers from 0 to n_classes - 1.
         n_classes: at least 2.
-        test_images, test_labels: likewise; without them data.test_fraction is held out as the test
-            set. The validation split always comes from `images`.
+        test_images, test_labels: a test set like `images` and `labels`; if None, a part of those,
+            data.test_fraction, becomes it. The validation split always comes from `images`.
         pixel_range: the least and the largest possible pixel, black and white: no pixel is outside.
             Radii are in pixels of [0, 1], to which this range is mapped.
         augmentation: of training images; None for none. data.shift and data.flip replace its parts.
@@ -74,7 +74,7 @@ def _require(holds: bool, rule: str) -> None:
 
 
 def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor, Tensor]:
-    """Checked images, called `name` in messages, and labels."""
+    """Returns (images, labels) as `read` gives them, checked; messages call the images `name`."""
     n_classes = data.n_classes
     _require(
         type(n_classes) is int and n_classes >= 2,
@@ -95,7 +95,7 @@ def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor
     low, high = data.pixel_range or (_OF_BYTES if is_bytes else _OF_FLOATS)
     _require(low < high, f"pixel_range must be the least and the largest, but is {low}, {high}")
     wrong_labels = (classes < 0) | (classes >= n_classes)
-    # NaN is not inside either.
+    # Negated, so that NaN counts as outside.
     wrong_pixels = ~((pixels >= low) & (pixels <= high)).flatten(1).all(dim=1)
     for what, wrong, values in (
         (f"labels of {name} must be from 0 to {n_classes - 1}", wrong_labels, classes),
@@ -111,7 +111,7 @@ def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor
 
 
 def collected(given: Any) -> Dataset:
-    """The images of a map-style data set, or of a pair of them, training and test."""
+    """The Dataset of a map-style data set, or of a pair of them: (training, test)."""
     parts = given if isinstance(given, tuple) else (given,)
     (images, labels), *of_test = map(_stacked, parts)
     classes = getattr(parts[0], "classes", None)
@@ -129,7 +129,7 @@ def _stacked(part: Any) -> tuple[Tensor, Tensor]:
 
 
 def _pixels(image: Any) -> Tensor:
-    """An image (C, H, W); pictures of Pillow and arrays are (H, W), or (H, W, C)."""
+    """An image (C, H, W) from such a tensor, or a Pillow image or array (H, W) or (H, W, C)."""
     if isinstance(image, Tensor):
         return image
     array = torch.from_numpy(np.array(image))

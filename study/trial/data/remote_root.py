@@ -1,4 +1,4 @@
-"""A data root at an address, such as s3://bucket/images: fetched once a node."""
+"""A data root at an address, such as s3://bucket/images, which is downloaded once per node."""
 
 import hashlib
 import json
@@ -12,17 +12,17 @@ from filelock import FileLock
 from study.errors import DataNotFoundError, reason
 
 _KEY = "data.root"
-# This user's copies on this node. A copy stays until somebody deletes it.
+# Folder of the user's copies on this node. A copy stays until somebody deletes it.
 _CACHE = Path("~/.cache/iresnet-study/data")
 
 
 def fetched(root: str) -> str:
-    """The folder of this node with the files below an address. They are fetched unless it has them
-    as they are there now, by their names, sizes and what the store says of their content. Raises
+    """The folder on this node that holds the files below an address. They are downloaded unless
+    this node has the same ones, judged by their names, sizes and the store's checksums. Raises
     DataNotFoundError if the address cannot be read."""
     cache = _CACHE.expanduser()
     try:
-        # Anew: a file system remembers what it has listed.
+        # A new instance each time, since a file system caches its listings.
         files, path = fsspec.core.url_to_fs(root, skip_instance_cache=True)
         listed = files.find(path, detail=True)
         if not listed:
@@ -37,7 +37,7 @@ def fetched(root: str) -> str:
                 os.replace(part, folder)
     except DataNotFoundError:
         raise
-    # Whatever a store raises; ImportError: its package is not installed.
+    # Whatever a store raises, such as ImportError if its package is not installed.
     except Exception as error:
         raise DataNotFoundError(
             f"it must be readable from every node, but {root} is not: {reason(error)}", _KEY

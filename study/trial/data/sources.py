@@ -32,12 +32,12 @@ _FETCH = "download it with --download of study.launch (data.download: true)"
 
 @functools.lru_cache(maxsize=2)
 def load(config: DataConfig) -> Dataset:
-    """Read and split a data set, on the CPU; the split depends on split_seed alone.
+    """Read and split a data set, on the CPU; split_seed is the only seed of the splits.
 
     Raises:
-        DataNotFoundError: if it is not there.
-        ConfigError: if a file cannot be read, the data is not as `own.Dataset` says, or there is
-            too little to split.
+        DataNotFoundError: if the data set is not there.
+        ConfigError: if a file cannot be read, the data is not as `own.Dataset` says, or there are
+            too few images to split.
         OwnCodeError: if a function of the user's own fails.
     """
     if is_address(config.root):
@@ -53,7 +53,7 @@ def load(config: DataConfig) -> Dataset:
         train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
     else:
         test = Split(data.test_images, data.test_labels)
-    # Another seed, so that the validation split does not repeat the choice of the test split.
+    # Another seed than for the test split, so that the two choices differ.
     train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
     if config.max_train is not None:
         # The first ones: they are in the random order that held out the validation split.
@@ -89,7 +89,7 @@ def describe(config: DataConfig) -> tuple[tuple[int, int, int], int]:
 
 
 def _resized(split: Split, size: int) -> Split:
-    """The same images with `size` pixels a side, antialiased."""
+    """The split with its images resized to (size, size), antialiased."""
     if split.images.shape[2:] == (size, size):
         return split
     from torchvision.transforms import v2
@@ -98,7 +98,7 @@ def _resized(split: Split, size: int) -> Split:
 
 
 def _hold_out(split: Split, fraction: float, seed: int, setting: str) -> tuple[Split, Split]:
-    """(the rest, a fraction held out at random)."""
+    """Returns (rest, held_out): held_out, a fraction drawn at random; rest, the other images."""
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
@@ -111,7 +111,7 @@ def _hold_out(split: Split, fraction: float, seed: int, setting: str) -> tuple[S
 
 
 def _read_digits(config: DataConfig) -> own.Dataset:
-    """1,797 real 8 x 8 digits that ship with scikit-learn; they have no test set of their own."""
+    """The 1,797 real 8 x 8 digits that ship with scikit-learn; there is no separate test set."""
     # Read from its file: importing scikit-learn takes longer than importing torch.
     library = find_spec("sklearn")
     if library is None or library.origin is None:
@@ -146,8 +146,8 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
         try:
             yield
         finally:
-            # Under the lock, so that nobody downloads into them now. Empty folders only: the root
-            # has the lock.
+            # Under the lock, so that nobody downloads into these folders now. It deletes only empty
+            # ones, and so not the root, which has the lock.
             with suppress(OSError):
                 os.removedirs(folder)
 
@@ -185,8 +185,8 @@ def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], 
 
 
 def _check_idx_files(folder: Path) -> None:
-    """Raise ConfigError for the first of MNIST's files whose dimensions are not those in its name,
-    or whose length is not that in its header: torchvision would not name the damaged file."""
+    """Raise ConfigError for the first of MNIST's files with another number of dimensions than its
+    name says, or another length than its header says: torchvision would not name the file."""
     for path in sorted(folder.glob("*-idx[13]-ubyte")):
         n_dims = int(path.name.removesuffix("-ubyte")[-1])
         n_bytes = 4 * (1 + n_dims)
@@ -205,7 +205,7 @@ def _check_idx_files(folder: Path) -> None:
 
 
 def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -> Any:
-    """torchvision's ImageFolder of train or test; it knows its classes, but has read no image."""
+    """torchvision's ImageFolder of a part, "train" or "test", which has read no image yet."""
     from torchvision import datasets
     from torchvision.transforms import v2
 
@@ -230,8 +230,8 @@ def _image_folder(config: DataConfig, part: str, loader: Callable[[str], Any]) -
 
 
 def _opened(path: str, opened: list[tuple[str, Any]] | None = None) -> Any:
-    """A decoded image of a folder. Raises ConfigError if it cannot be read. `opened` collects the
-    paths and sizes of images that must all have one size."""
+    """The decoded image at a path. If all images must have one size, `opened` collects their paths
+    and sizes. Raises ConfigError if the image cannot be read, or differs in size from the first."""
     from PIL import UnidentifiedImageError
     from torchvision.datasets.folder import default_loader
 
@@ -271,8 +271,8 @@ def _read_image_folder(config: DataConfig) -> own.Dataset:
     return own.collected((train, test))
 
 
-# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Black is shifted
-# into digits and clothes, mid-gray, which is 0 after normalization, into photographs.
+# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Shifts bring in
+# black for digits and clothes, and mid-gray, which normalization maps to 0, for photographs.
 _SOURCES: dict[str, tuple[Callable[[DataConfig], own.Dataset], Augmentation]] = {
     "digits": (_read_digits, Augmentation(1, False, 0)),
     "mnist": (_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),

@@ -7,12 +7,12 @@ import torch.nn.functional as F
 from torch import Tensor
 
 OFFSET = -0.5
-"""What `normalized` adds to pixels of [0, 1] (paper, appendix A, of MNIST)."""
+"""The constant that `normalized` adds to pixels of [0, 1] (paper, appendix A, on MNIST)."""
 
 
 @dataclass(frozen=True)
 class Split:
-    """images: uint8 (N, C, H, W) in [0, 255], or float32 in [0, 1]; labels: int64 (N,)."""
+    """Images (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1], with labels, int64 (N,)."""
 
     images: Tensor
     labels: Tensor
@@ -22,7 +22,7 @@ class Split:
 
     @property
     def normalization(self) -> dict[str, object]:
-        """What `normalized` does: images * scale + offset."""
+        """The constants of `normalized`, images * scale + offset, and the dtype of the images."""
         is_bytes = self.images.dtype == torch.uint8
         kind, scale = ("uint8", 1 / 255) if is_bytes else ("float32", 1.0)
         return {"from": kind, "scale": scale, "offset": OFFSET}
@@ -45,15 +45,15 @@ class Augmentation:
     fill: int
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """Draw the changes of n images: int64 (n, 3), row and column of the window that is kept,
-        and 1 where it is mirrored. A whole epoch is drawn at once, so that no step waits for the
-        host, by a generator of the CPU, so that all devices see the same images."""
+        """Draw the augmentations of n images: int64 (n, 3), each row (top, left, flip): the corner
+        of the window cut from the padded image, and 1 to flip it. A whole epoch is drawn at once,
+        so that no step waits for the host; on the CPU, so that all devices see the same images."""
         offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
         mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1).to(device)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Images (B, C, H, W) of a Split and the rows (B, 3) of `draw` -> images likewise."""
+        """Augment images (B, C, H, W) of a Split by rows (B, 3) of `draw`; keeps shape, dtype."""
         n, channels, height, width = images.shape
         device, s = images.device, self.shift
         fill = self.fill if images.dtype == torch.uint8 else self.fill / 255
@@ -69,8 +69,8 @@ class Augmentation:
 
 @dataclass(frozen=True)
 class Dataset:
-    """A data set, split. Objectives are measured on `val`; `test` is read once, at the end.
-    `sha256`, hex, is the digest of all images and labels, as they are split."""
+    """A data set in three splits. Objectives are measured on `val`; `test` is read once, at the
+    end. `sha256` is the digest, in hex, of the images and labels of all splits."""
 
     train: Split
     val: Split
@@ -100,8 +100,8 @@ def batches(
     split: Split, batch_size: int, generator: torch.Generator | None = None
 ) -> tuple[Tensor, ...]:
     """int64 indices of all images of a split, on its device, in batches of at most batch_size whose
-    sizes differ by at most one: BatchNorm would suffer from a small last batch. A generator of the
-    CPU shuffles the images, if given."""
+    sizes differ by at most one: BatchNorm would suffer from a small last batch. The order is random
+    if a generator, on the CPU, is given."""
     n = len(split)
     order = torch.arange(n) if generator is None else torch.randperm(n, generator=generator)
     return order.to(split.labels.device).tensor_split(-(-n // batch_size))

@@ -1,7 +1,7 @@
-"""An attack beside the proof: images near the given ones that a network classifies wrong.
+"""An attack to set beside the proof: it searches near each image for one that is classified wrong.
 
-Projected gradient descent (Madry et al. 2018) in the l2 ball around each image. What it leaves
-right bounds the robust accuracy from above, as certified radii bound it from below.
+Projected gradient descent (Madry et al. 2018) in the l2 ball around each image. The accuracy under
+attack is an upper bound on the robust accuracy, as certified radii give a lower bound.
 """
 
 import torch
@@ -13,26 +13,26 @@ from study.metrics.definitions import ATTACKED_ACCURACY
 from study.trial.data.tensors import Split, normalized
 from study.trial.measured.evaluation import in_precision
 
-# Test images that are attacked: the first ones.
+# Number of test images that are attacked: the first ones.
 N_ATTACKED = 200
-# Steps, and the most starts.
+# Steps of an attack, and the largest number of starts.
 _N_STEPS, _N_STARTS = 50, 5
-# The length of a step in units of the radius over the number of steps: enough to reach any point of
-# the ball.
+# The length of a step, in units of radius / _N_STEPS: above 2, so that any point of the ball can be
+# reached from any other.
 _STEP = 2.5
 
 
 class BrokenProofError(RuntimeError):
-    """An image is proven to keep its answer, and does not: the proof or its code is wrong."""
+    """An attack changed an answer that is proven not to change: the proof or its code is wrong."""
 
 
 def attacked_accuracy(
     model: IResNet, test: Split, trial: TrialConfig, certificate: Certificate
 ) -> float:
-    """The fraction in [0, 1] of the first test images that are right, and stay right under attacks
-    within the trial's radius, l2, in pixels of [0, 1]: among valid images, and among all. In the
-    precision of its evaluation. Raises BrokenProofError if the answer for an image with a larger
-    proven radius was changed."""
+    """The fraction in [0, 1] of the first N_ATTACKED test images that are classified right and stay
+    so under attacks within the trial's radius, l2, in pixels of [0, 1]: one attack keeps pixels in
+    [0, 1], one does not. In the precision of the trial's evaluation. Raises BrokenProofError if an
+    attack succeeds at an image with a larger proven radius."""
     radius, dtype = trial.radius, getattr(torch, trial.precision)
     images, labels = normalized(test.images[:N_ATTACKED]).to(dtype), test.labels[:N_ATTACKED]
     radii = certified_radius(model, images, labels, certificate)
@@ -54,11 +54,12 @@ def attacked_accuracy(
 def withstands(
     model: IResNet, images: Tensor, labels: Tensor, radius: float, *, in_box: bool
 ) -> Tensor:
-    """bool (B,): which images (B, C, H, W) are classified right, and stay so under the attack.
+    """Which images (B, C, H, W) are classified right and stay so under the attack: bool (B,).
 
-    Each start goes up the gradient of the margin of the best wrong class, in steps of one length.
-    The first starts at the image, the others at random in the ball. Images leave once an attack has
-    succeeded. From the second on, a start that changes no answer is the last one.
+    Each start ascends the gradient of the margin of the best wrong class, in steps of fixed length.
+    The first starts at the image, the others at random in the ball; `in_box` clamps all points to
+    valid pixels. Images whose answer changes drop out. From the second on, a start that changes no
+    answer is the last.
     """
     generator = torch.Generator().manual_seed(0)
     is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
@@ -80,7 +81,7 @@ def withstands(
             of_label = logits.gather(1, labels[rows].unsqueeze(1)).squeeze(1)
             others = logits.scatter(1, labels[rows].unsqueeze(1), -torch.inf).amax(dim=1)
             loss = others - of_label
-            # As the classifier decides; not finite is wrong too.
+            # The classifier's decision; a margin that is not finite counts as wrong.
             stays = (logits.argmax(dim=1) == labels[rows]) & loss.isfinite()
             is_right[rows] = stays
             if step == _N_STEPS or not bool(stays.any()):
@@ -94,6 +95,6 @@ def withstands(
 
 
 def _norm(x: Tensor) -> Tensor:
-    """(B,): l2 of each sample."""
+    """The l2 norm of each sample: (B,)."""
     norm: Tensor = torch.linalg.vector_norm(x.flatten(1), dim=1)
     return norm

@@ -1,4 +1,4 @@
-"""What a network in eval mode measures: accuracy, certificate, radii and inverse."""
+"""Measures a network in eval mode: its accuracy, certified radii and inverse."""
 
 import math
 from dataclasses import dataclass
@@ -34,9 +34,9 @@ BATCH_SIZE = 500
 N_JACOBIAN_SAMPLES = 8
 # Training images for the statistics of the classifier.
 _N_STATISTICS_IMAGES = 2_000
-# The curve of reconstruction error against steps: images, the most steps, and a tolerance below
-# which float32 rounds steps away. All numbers of steps are one batch, whose samples stop as they
-# converge: about the cost of inverting 256 images.
+# The curve of reconstruction error against steps: number of images, largest number of steps, and a
+# tolerance at which float32 rounds further steps away. One batch has each image once for each
+# number of steps, and stops each as it converges: about the cost of inverting 256 images.
 N_CURVE_SAMPLES, _CURVE_STEPS, _CURVE_RTOL = 12, 20, 1e-7
 # Points of the curve of certified accuracy.
 _N_CURVE_RADII = 65
@@ -53,14 +53,14 @@ def statistics_images(train: Split) -> list[Tensor]:
 
 
 def refresh_statistics(model: IResNet, train: Split) -> None:
-    """Set the statistics of the classifier's BatchNorm, if it has one, by training images: those
-    that training leaves are averages over past weights, under dropout."""
+    """Recompute the statistics of the classifier's BatchNorm, if it has one, from training images:
+    the running ones of training are averages over past weights, with dropout."""
     if any(isinstance(module, nn.BatchNorm2d) for module in model.classifier):
         recompute_batch_norm(model, statistics_images(train))
 
 
 def in_precision(model: IResNet, precision: Precision) -> IResNet:
-    """The network that answers: the model itself in float32, a copy of it in float64."""
+    """The network in a precision: the model itself for float32, a copy of it for float64."""
     return model if precision == "float32" else deployed(model).double()
 
 
@@ -71,9 +71,9 @@ class Answers:
     Attributes:
         loss: the mean cross entropy, in nats.
         right: bool (N,) on the CPU, whether each image is classified right.
-        radii: float64 (N,) on the CPU, proven, as `certified_radius` gives them.
-        unrounded: likewise, what they would be in exact arithmetic, as `radius_without_rounding`
-            gives them.
+        radii: float64 (N,) on the CPU: the proven radii, from `certified_radius`.
+        unrounded: float64 (N,) on the CPU: the radii that exact arithmetic would give, from
+            `radius_without_rounding`.
     """
 
     loss: float
@@ -83,12 +83,12 @@ class Answers:
 
     @property
     def accuracy(self) -> float:
-        """In [0, 1]."""
+        """The fraction of the images that are classified right, in [0, 1]."""
         return _fraction(self.right)
 
     def certified(self, radius: float) -> Tensor:
-        """bool (N,) on the CPU: whether each image is right with a proven radius above `radius`,
-        l2, in pixels of [0, 1], >= 0."""
+        """Whether each image is classified right with a proven radius above `radius` >= 0, l2, in
+        pixels of [0, 1]: bool (N,) on the CPU."""
         return self.radii > radius
 
     def certified_accuracy(self, radius: float) -> float:
@@ -97,7 +97,7 @@ class Answers:
 
     def lost_to_rounding(self, radius: float) -> float:
         """The fraction of the images that are not `certified`, but would be in exact arithmetic.
-        Images without any radius (-inf), for lack of a bound of the rounding, do not count."""
+        Images whose radius is -inf, since their rounding has no bound, do not count."""
         return _fraction(
             (self.unrounded > radius) & (self.radii <= radius) & (self.radii > -math.inf)
         )
@@ -119,7 +119,7 @@ class OnSplits:
 def evaluate(
     model: IResNet, split: Split, precision: Precision, certificate: Certificate
 ) -> Answers:
-    """The answers of a model in eval mode on a split, in a precision, with proven radii."""
+    """The answers, with proven radii, of a model in eval mode on a split, in a precision."""
     assert not model.training
     dtype, device = getattr(torch, precision), split.labels.device
     answering = in_precision(model, precision)
@@ -140,9 +140,9 @@ def evaluate(
 def measure(
     model: IResNet, val: Split, trial: TrialConfig, certificate: Certificate
 ) -> tuple[Evaluation, Answers]:
-    """(what a network of a trial, in eval mode, measures on a validation split and what is proven
-    of it; its answers on the split). Raises OwnCodeError if a metric of the user's own gives no
-    finite number, or a block of the user's own attains more than it proves."""
+    """Measure a trial's network, in eval mode, on the validation split. Returns (evaluation,
+    answers): all that is measured and proven; its answers on the split. Raises OwnCodeError if the
+    user's own metric gives no finite number, or the user's own block exceeds a bound it states."""
     check_attained(model, normalized(val.images[:N_JACOBIAN_SAMPLES]), certificate)
     answers = evaluate(model, val, trial.precision, certificate)
     images = normalized(val.images[: trial.evaluation.n_inverse_samples])
@@ -169,7 +169,7 @@ def measure(
 def measure_test(
     model: IResNet, test: Split, trial: TrialConfig, certificate: Certificate
 ) -> tuple[dict[str, Any], Answers]:
-    """(the accuracies of a network in eval mode on the test split, by name; its answers)."""
+    """({metric: accuracy in [0, 1]}, answers) of a network in eval mode on the test split."""
     answers = evaluate(model, test, trial.precision, certificate)
     accuracies = {
         TEST_ACCURACY: answers.accuracy,
@@ -179,7 +179,7 @@ def measure_test(
 
 
 def certified_curve(answers: Answers) -> dict[str, Any]:
-    """Certified accuracy over the radius, up to the largest of the proven radii."""
+    """The curve of certified accuracy against the radius, up to the largest proven radius."""
     largest = answers.radii.clamp(min=0).nan_to_num(posinf=0.0).max().item()
     grid = torch.linspace(0, largest, _N_CURVE_RADII, dtype=torch.float64).tolist()
     return {
@@ -193,8 +193,8 @@ def certified_curve(answers: Answers) -> dict[str, Any]:
 def measure_inverse(
     model: IResNet, images: Tensor, certificate: Certificate, settings: EvaluationConfig
 ) -> tuple[float, float, float]:
-    """(inverse_steps, reconstruction_error, noise_error) as study.metrics defines them, of a
-    network in eval mode."""
+    """Returns (inverse_steps, reconstruction_error, noise_error), as study.metrics defines them, of
+    a network in eval mode on normalized images."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     features = model.features(images)
     exact, rounded = (
@@ -239,7 +239,7 @@ def predicted_and_needed_steps(
     for module in model.body:
         image = module(x)
         if module in blocks:
-            # As if each block were inverted from its exact output.
+            # The first error of inverting the block alone, from its exact output.
             first_errors.append((image - x).flatten(1).norm(dim=1) / x.flatten(1).norm(dim=1))
         x = image
     solution = model.inverse(x, rtol=rtol, max_steps=max_steps, certificate=certificate)
@@ -262,8 +262,8 @@ def predicted_and_needed_steps(
 def reconstructions(
     model: IResNet, certificate: Certificate, val: Split, settings: EvaluationConfig
 ) -> tuple[Tensor, Tensor]:
-    """Validation images and their reconstructions from their features: float (N, C, H, W) on the
-    CPU, 0 black and 1 white. Last iterates, converged or not: any value is possible, NaN too."""
+    """Returns (images, reconstructions) of the validation split: float (N, C, H, W) on the CPU, 0
+    black and 1 white. Reconstructions are last iterates, converged or not, and may have NaN."""
     images, rtol = normalized(val.images[:_N_RECONSTRUCTIONS]), settings.inverse_rtol
     z = model.features(images)
     solution = _inverted(model, certificate, z, rtol, settings.inverse_max_steps)
@@ -271,15 +271,15 @@ def reconstructions(
 
 
 def finite(value: float) -> float | None:
-    """None for infinities and NaN, which JSON cannot hold."""
+    """The value, or None for infinities and NaN, which JSON cannot hold."""
     return value if math.isfinite(value) else None
 
 
 def _inverted(
     model: IResNet, certificate: Certificate, z: Tensor, rtol: float, max_steps: int | Tensor
 ) -> Solution:
-    """The inverse, with the certificate where it is needed to converge: for blocks that are
-    invertible but do not contract."""
+    """Invert features z. The certificate is passed on only where convergence needs it: for blocks
+    that are invertible but not contractions."""
     needs = certificate.invertible and not certificate.contraction
     return model.inverse(
         z,

@@ -1,7 +1,7 @@
 """A network as files, written with its proof.
 
-The way of a proof: the effective weights of a model -> `certify` in `models` -> CERTIFICATE, which
-goes with the network into the trial's checkpoint, and from there into MLflow.
+Where a proof goes: from the effective weights of a model, `certify` in `models` makes it; it is
+written as CERTIFICATE into the trial's checkpoint, with the network, and from there into MLflow.
 """
 
 import json
@@ -50,10 +50,10 @@ def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: 
 
 @dataclass(frozen=True)
 class Certified:
-    """A network in plain convolutions, in eval mode, and what is proven of it.
+    """A network of plain convolutions, in eval mode, and its certificate.
 
-    Plain, since the last bits of an effective weight depend on sigma, which is summed in float32 in
-    an order that the processor chooses; on a GPU also by the number of layers.
+    Plain, since under spectral normalization the last bits of a weight depend on sigma: a float32
+    sum whose order depends on the processor and, on a GPU, on the number of layers.
     """
 
     model: IResNet
@@ -61,8 +61,8 @@ class Certified:
 
     @classmethod
     def of(cls, model: IResNet, effort: Effort = "full") -> "Certified":
-        """The network of a model as it is now. Raises OwnCodeError if a block of the user's own
-        gives no bounds."""
+        """Certify a plain copy of a model as it is now. Raises OwnCodeError if a block of the
+        user's own gives no bounds."""
         plain = deployed(model).eval()
         with own_blocks():
             return cls(plain, certify(plain, effort))
@@ -82,7 +82,7 @@ def save_network(
     Args:
         answers: of the network.
         trial: the one that trained it, on `dataset`.
-        base: of a projection: the network of the training.
+        base: for a projection, the trained network that it was made from.
     """
     model, certificate = network.model, network.certificate
     val, settings = dataset.val, trial.evaluation
@@ -123,6 +123,6 @@ def save_network(
 def architecture(
     config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int
 ) -> dict[str, Any]:
-    """The arguments of IResNet for the network of a config in plain convolutions."""
+    """The arguments of IResNet that build the network of a config with plain convolutions."""
     plain = replace(config, norm="none") if config.norm == "spectral" else config
     return {"in_shape": in_shape, "n_classes": n_classes, **asdict(plain)}

@@ -1,5 +1,5 @@
-"""Blocks and metrics of the user's own: whether blocks keep what their author proves of them, and
-the numbers that metrics give for a network."""
+"""The user's own blocks and metrics: whether blocks keep the bounds that they state, and the values
+of metrics for a network."""
 
 import math
 from collections.abc import Iterator
@@ -16,14 +16,14 @@ from study.trial.data.tensors import Split, normalized
 from study.trial.randomness import seeded
 
 _KEY = "model.block"
-# By how much more a block may attain than its author proves. Relative: what it computes from its
-# weights differs in float32 and float64. Absolute: the rounding of float64.
+# How far a block may exceed a bound that its author states. Relative: what the block computes from
+# its weights differs in float32 and float64. Absolute: the rounding of float64.
 _RELATIVE_ROOM, _ABSOLUTE_ROOM = 1e-6, 1e-9
 
 
 @contextmanager
 def own_blocks() -> Iterator[None]:
-    """Raise OwnCodeError for a BlockError within the context."""
+    """Turn a BlockError within the context into an OwnCodeError."""
     try:
         yield
     except BlockError as error:
@@ -31,8 +31,8 @@ def own_blocks() -> Iterator[None]:
 
 
 def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> None:
-    """Raise OwnCodeError if a block of another author attains more than that author proves, at
-    images (B, C, H, W) as the model, in eval mode, takes them. It is an attack, which finds only
+    """Raise OwnCodeError if a block of the user's own exceeds a bound that its author states, at
+    normalized images (B, C, H, W), with the model in eval mode. This is an attack, which finds only
     some false bounds: see `models.proofs.empirical_bounds`."""
     if not certificate.others:
         return
@@ -49,7 +49,7 @@ def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> 
             ("rounding", module.bounds().rounding, found.rounding),
         ):
             room = proven * _RELATIVE_ROOM + _ABSOLUTE_ROOM
-            # NaN keeps no bound.
+            # Negated, so that NaN exceeds every bound.
             if proven < math.inf and not value <= proven + room:
                 raise OwnCodeError(
                     f"{block.proven_by} proves a bound of {proven:.4g} for {what} of {block.name}, "
@@ -62,10 +62,10 @@ def check_attained(model: IResNet, images: Tensor, certificate: Certificate) -> 
 def measure_own(
     model: IResNet, val: Split, trial: TrialConfig, certificate: Certificate
 ) -> dict[str, float]:
-    """Name -> value of a trial's own metrics, each `function(model, images, labels, certificate)`:
-    the validation split as the network takes it, float32 (N, C, H, W) and int64 (N,), on the
-    network's device. torch's random state is the same for each network of the trial, and no
-    gradients are recorded. Raises OwnCodeError for the first that gives no finite number."""
+    """Name -> value of each metric of the user's own, which is called, without gradients, as
+    `function(model, images, labels, certificate)` on the normalized validation split: float32
+    (N, C, H, W) and int64 (N,), on the network's device. torch's random state is the same for each
+    network of the trial. Raises OwnCodeError for the first metric that gives no finite number."""
     values, images = {}, None
     for name, path in trial.metrics:
         images = normalized(val.images) if images is None else images

@@ -10,7 +10,7 @@ from torch import Tensor
 
 # A small image is enlarged to at least this many pixels a side.
 _IMAGE_SIZE = 56
-# Between images, and between their rows: pixels; and the gray of both.
+# Pixels between images and between rows of images; and the gray level of both gaps.
 _GAP, _ROW_GAP, _GRAY = 3, 6, 128
 # For values that are not finite: a color that no image is full of.
 _MAGENTA = (1.0, 0.0, 1.0)
@@ -23,8 +23,8 @@ def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> f
     reconstructions of that shape, and below that a row of their differences, as a PNG file. 0 is
     black and 1 is white; values beyond are cut off, and what is not finite is magenta.
 
-    A difference is the l2 norm over the channels of a pixel, and the largest one in the picture is
-    white. Returns that one: 0 where both rows are equal, infinite where one of them is not finite.
+    A difference is the l2 norm over the channels of a pixel, and the largest in the picture is
+    white. Returns the largest: 0 if both rows are equal, infinite if a difference is not finite.
     """
     differences = torch.linalg.vector_norm(reconstructed - images, dim=1, keepdim=True)
     largest = differences.max().item() if bool(differences.isfinite().all()) else np.inf
@@ -40,7 +40,7 @@ def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> f
 
 
 def _row(images: Tensor) -> NDArray[np.uint8]:
-    """(N, C, H, W) -> (height, width, 3): one beside the other."""
+    """Images (N, C, H, W) side by side, as one uint8 picture (height, width, 3)."""
     colors = images.expand(-1, 3, -1, -1).permute(0, 2, 3, 1)
     is_finite = colors.isfinite().all(dim=-1, keepdim=True)
     colors = colors.clamp(0, 1).where(is_finite, colors.new_tensor(_MAGENTA))
