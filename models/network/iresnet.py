@@ -33,18 +33,19 @@ from models.maps import check_maps, check_precision
 from models.network.certificate import Certificate
 from models.network.error_bound import error_bounds
 from models.norms.rounding import UNITS, norm_of
-from models.spec import NetworkSettings, NetworkSpec
+from models.spec import NetworkSpec
 
 
 class IResNet(nn.Module):
     """A residual network that is invertible up to the classifier if its blocks contract.
 
     Args:
-        in_shape: (C, H, W) of an image; or a NetworkSpec, without any other setting.
+        in_shape: (C, H, W) of an image; or a NetworkSpec, beside which only the class `block` that
+            it names may be given.
         n_classes: at least 1.
-        blocks: residual blocks in each stage; the paper has (18, 18, 19).
-        block: as in `NetworkSpec`, or a subclass of Block itself.
-        settings: the other settings of `NetworkSpec`, which has their types, defaults and rules.
+        blocks: residual blocks in each stage; by default as in the paper, (18, 18, 19).
+        settings: the other settings of `NetworkSpec`, which has their types, defaults and rules;
+            `block` may also be a subclass of Block itself.
 
     Raises:
         TypeError: if a setting is unknown or of the wrong type.
@@ -56,23 +57,24 @@ class IResNet(nn.Module):
         self,
         in_shape: tuple[int, int, int] | NetworkSpec,
         n_classes: int | None = None,
-        blocks: Sequence[int] = NetworkSettings.blocks,
-        *,
-        block: str | type[Block] = NetworkSettings.block,
+        blocks: Sequence[int] | None = None,
         **settings: Any,
     ) -> None:
         super().__init__()
+        block = settings.get("block")
         own = block if isinstance(block, type) and issubclass(block, Block) else None
+        if own is not None:
+            settings["block"] = path_of_class(own)
+        if blocks is not None:
+            settings["blocks"] = blocks
         if isinstance(in_shape, NetworkSpec):
-            if n_classes is not None or settings:
-                given = ", ".join(["n_classes"] * (n_classes is not None) + list(settings))
-                raise TypeError(f"a NetworkSpec must stand alone, but got {given} too")
+            others = [n for n, value in settings.items() if n != "block" or value != in_shape.block]
+            others += ["n_classes"] * (n_classes is not None)
+            if others:
+                raise TypeError(f"a NetworkSpec must stand alone, but got {', '.join(others)} too")
             spec = in_shape
         else:
-            settings["block"] = path_of_class(own) if own is not None else block
-            spec = NetworkSpec(
-                **{"in_shape": in_shape, "n_classes": n_classes, "blocks": blocks, **settings}
-            )
+            spec = NetworkSpec(**{"in_shape": in_shape, "n_classes": n_classes, **settings})
         kind = own or kind_of(spec.block)
         self.in_shape = spec.in_shape
         self.n_classes = spec.n_classes

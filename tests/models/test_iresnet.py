@@ -6,7 +6,7 @@ import torch
 from torch import nn
 from torch.func import functional_call, grad, stack_module_state, vmap
 
-from models import IResNet, certify
+from models import IResNet, NetworkSpec, certify
 from models.layers.activations import ACTIVATIONS
 from models.layers.spectral_norm import SpectralNormConv2d
 from tests.support.networks import blocks_of, enlarge, network, normalized_layers
@@ -207,3 +207,14 @@ def test_networks_of_one_shape_run_under_vmap() -> None:
         model(x).square().mean().backward()
         for name, parameter in model.named_parameters():
             torch.testing.assert_close(gradients[name][index], parameter.grad)
+
+
+@pytest.mark.parametrize(
+    "beside", [{"n_classes": 10}, {"blocks": (1,)}, {"block": "potential"}, {"coeff": 0.5}]
+)
+def test_beside_a_spec_no_setting_may_be_given(beside: dict[str, Any]) -> None:
+    spec = NetworkSpec(in_shape=(1, 8, 8), n_classes=10, blocks=(1, 1))
+    (name,) = beside
+    with pytest.raises(TypeError, match=f"^a NetworkSpec must stand alone, but got {name} too$"):
+        IResNet(spec, **beside)
+    assert len(IResNet(spec).body) == len(IResNet((1, 8, 8), 10, (1, 1)).body)
