@@ -26,8 +26,9 @@ def main(
     state. Typed again it finishes what it had begun."""
     with cli.one_line_errors(study="STUDY"):
         # MLflow takes a second to import: --help must not wait for it.
-        from study.api.deletion import planned_deletion
-        from study.api.study import Driver
+        with cli.importing():
+            from study.api.deletion import planned_deletion
+            from study.api.study import Driver
 
         with planned_deletion(Driver.of(tracking_uri, storage_path), study) as deletion:
             for line in deletion.lines():

@@ -101,7 +101,8 @@ def main(
 
 def _driver(place: _Options, on_stderr: bool = False) -> "Driver":
     """The driver of the study, which prints its messages."""
-    from study.api.study import Driver
+    with cli.importing():
+        from study.api.study import Driver
 
     driver = Driver.of(**place)
     # First, since the address may be wrong and the rest takes seconds.
@@ -127,7 +128,8 @@ def _start(space: str, place: _Options, arguments: _Options, dry_run: bool, ever
     asked = asked_for(space, arguments)
     # The output of a dry run is a study file, so messages go to stderr.
     driver = _driver(place, on_stderr=dry_run)
-    from study.api import launched
+    with cli.importing():
+        from study.api import launched
 
     if not dry_run:
         return _conclude(driver, *launched.start(driver, asked))
@@ -162,7 +164,8 @@ def _resume(space: str, place: _Options, arguments: _Options, dry_run: bool) -> 
     name = arguments["name"]
     source = "" if name is not None else source_of(space)
     driver = _driver(place)
-    from study.api import launched
+    with cli.importing():
+        from study.api import launched
 
     with launched.planned_resume(driver, name, source, settings(arguments)) as plan:
         if not dry_run:

@@ -117,7 +117,8 @@ def _opened(
     names: Sequence[str | None], uris: Sequence[str], where: str, objectives: Sequence[str]
 ) -> "list[Study]":
     uri_of_each = _uris_of_each(uris, names)
-    from study.api.study import open
+    with cli.importing():
+        from study.api.study import open
 
     return [
         open(name, where=where, objectives=objectives, tracking_uri=uri)

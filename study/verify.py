@@ -31,7 +31,8 @@ def main(
     """
     with cli.one_line_errors(network="NETWORK"):
         # torch and MLflow take seconds to import: --help must not wait for them.
-        from study.api.network import verify_network
+        with cli.importing():
+            from study.api.network import verify_network
 
         name, proof = verify_network(network, tracking_uri, data_root, trust)
     for line in proof.lines():
