@@ -105,8 +105,8 @@ class LinearLast(Head):
     def fit_to_logits(
         self, classifier: nn.Sequential, features: Sequence[Tensor], logits: Sequence[Tensor]
     ) -> None:
-        """Correct the last layer by what its logits lack of the given ones, with ridge regression
-        in float64. Weights that the features do not determine stay."""
+        """Add to the last layer the ridge regression, in float64, of the difference between the
+        given logits and its own. Weights that the features do not determine stay."""
         before_last, last = classifier[:-1], last_layer(classifier)
         inputs = torch.cat([before_last(batch) for batch in features]).double()
         missing = torch.cat(list(logits)).double() - last(inputs.to(last.weight.dtype)).double()
@@ -129,8 +129,9 @@ def last_layer(classifier: nn.Sequential) -> nn.Linear:
 
 
 def _norms(difference: Tensor, factors: Tensor) -> Tensor:
-    """Upper bounds (R, K) of the l2 norms of the rows of `difference` (R, K, C), overwritten here,
-    times factors (C,). Zero only for rows of zeros, even where squares underflow."""
+    """Upper bounds (R, K) of the l2 norms of the rows of difference * factors, for `difference`
+    (R, K, C), which is overwritten, and factors (C,). Zero only for rows of `difference` that are
+    zero, even where squares underflow."""
     is_zero = ~difference.any(dim=2)
     difference *= factors
     largest = torch.linalg.vector_norm(difference, ord=torch.inf, dim=2, keepdim=True)

@@ -32,7 +32,7 @@ class Blocks:
 @dataclass(frozen=True)
 class Multipliers:
     """The logarithms of the multipliers of L blocks: of_rows (L, 2 n) has the diagonals of T1 and
-    T2 side by side, of_columns (L, c) has x = tau / (2 - tau), used in programs with a T0."""
+    T2 side by side, of_columns (L, c) has x = tau / (2 - tau), where the program `has_columns`."""
 
     of_rows: Tensor
     of_columns: Tensor
@@ -177,7 +177,8 @@ class Program:
 
     @property
     def has_columns(self) -> bool:
-        """Whether the program has a T0. The one for Lip(g) has none: an activation k0 with slopes
+        """Whether the program has a T0, the multipliers of the activation k0 before the first
+        convolution (see `block_bounds`). The program for Lip(g) has none: an activation with slopes
         in [0, 1] does not increase Lip(g)."""
         return self.is_activated and self.kind != "g"
 

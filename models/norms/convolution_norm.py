@@ -138,12 +138,13 @@ def _smallest_grid(
 
 
 def _largest(symbols: GramSymbols, frequencies: Tensor, layers: Tensor, at_least: Tensor) -> Tensor:
-    """The largest eigenvalue (L,) of the Gram symbols of each of `layers`, of which `at_least` (L,)
-    is a lower bound.
+    """The largest eigenvalue (L,) of the Gram symbols G of each of `layers` at `frequencies`, given
+    a lower bound `at_least` (L,).
 
-    If level - G has a Cholesky factorization, G has no eigenvalue above the level, up to rounding,
-    and the factorization costs a fraction of G's eigenvalues. One in single precision, with a level
-    that leaves room for rounding, rules out all but a few frequencies.
+    Eigenvalues are computed only at frequencies where they may be above a level a little larger
+    than `at_least`. They are not if level - G has a Cholesky factorization, up to its rounding,
+    which costs a fraction. A factorization in single precision, with room for its rounding, rules
+    out all but a few frequencies.
     """
     single, slack = symbols.single_precision(layers, 1 / at_least)
     scaled = single.gram(frequencies)

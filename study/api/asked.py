@@ -32,7 +32,8 @@ def asked_for(
 
 
 def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
-    """The settings that arguments of `study.run` replace, by key; None replaces nothing."""
+    """Key of a setting -> the value that an argument of `study.run` gives it; arguments that are
+    None are left out."""
     return {SETTINGS[name]: value for name, value in arguments.items() if value is not None}
 
 

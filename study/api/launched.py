@@ -32,7 +32,8 @@ def start(driver: Driver, asked: Asked) -> tuple[Outcome, Report | None]:
 
 
 def resume(driver: Driver, plan: Resumption) -> tuple[Outcome, Report | None]:
-    """Resume a study as planned, or publish its results. Returns and raises as `start` does."""
+    """Resume a study as planned; if only its results are missing, publish them. Returns and raises
+    as `start` does."""
     outcome = running.resume(driver, plan)
     return _ended(driver, outcome)
 

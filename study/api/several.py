@@ -23,8 +23,8 @@ def compare(*studies: Study) -> "ComparedStudies":
     """Compare two or more studies by the objectives, constraints and reference point of the first.
 
     Raises:
-        UserError: if a study is given twice, data, validation splits or measurements differ, or a
-            study has not measured an objective.
+        UserError: if a study is given twice; if data, validation splits or settings by which goals
+            are measured differ; if a study has not measured an objective.
     """
     return ComparedStudies(comparison.compare([one.results for one in studies]))
 

@@ -257,7 +257,8 @@ class StudyConfig:
             require(is_worse(reference, best), rule, key, reference)
 
     def _resolved_first(self, sample: Mapping[str, Any]) -> dict[str, Any]:
-        """Check a sample of search.first; returns it with exact values of the space."""
+        """Check a sample of search.first; returns it with floats as the space has them: 1 becomes
+        1.0, and with a step the value on the grid."""
         place, space = "search.first", dict(self.space)
         for key in sample:
             if key not in space:

@@ -156,11 +156,12 @@ class Comparison(Ranking):
 def compare(reports: Sequence[Report]) -> Comparison:
     """Compare two or more studies by the objectives, constraints and reference point of the first.
 
-    If intervals need it, reads in each study's MLflow which images its networks classify right.
+    Where studies have no repeats, confidence intervals of differences are over the validation
+    images: which of them each network classifies right is then read from MLflow.
 
     Raises:
-        UserError: if a study is given twice, data, validation splits or measurements differ, or a
-            study has not measured an objective.
+        UserError: if a study is given twice; if data, validation splits or settings by which goals
+            are measured differ; if a study has not measured an objective.
     """
     if len(reports) < 2:
         raise _refusal(f"two studies or more must be named, but got {len(reports)}")

@@ -43,7 +43,8 @@ _LONGEST = 8  # longer names of hyperparameters are cut in column headings
 
 
 def heading(hyperparameter: str) -> str:
-    """Column heading of a hyperparameter: its name; of a long name, two words of three letters."""
+    """Column heading of a hyperparameter: its name; for a long one, the first three letters of each
+    of its first two words."""
     if len(hyperparameter) <= _LONGEST:
         return hyperparameter
     return "_".join(word[:3] for word in hyperparameter.split("_")[:2])

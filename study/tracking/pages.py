@@ -136,8 +136,9 @@ def describe_results(experiment_id: str, run_id: str, why: Sequence[tuple[str, s
 
 
 def views(config: StudyConfig) -> dict[str, str]:
-    """Name -> JSON of a table of runs in MLflow's pages, the best run first. Its columns from the
-    left: two objectives, how each network stands, and the rest."""
+    """Name -> JSON of a table of runs that MLflow's pages can show, of all runs or of the front,
+    the best by the first objective first. Columns from the left: the first two objectives, the mark
+    of the network, what it is recommended as, and the rest."""
     objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
     shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
     columns = [

@@ -1,7 +1,8 @@
 """What the figures of a stored network mean: its files state it, and its study must say the same.
 
-No digest covers the tag with a study's settings. The file NETWORK has a digest, so it also states
-the radius, precision, split and goals, as `TrialConfig.meaning` returns them.
+The settings of a study are in a tag of its run, which no digest protects from a change. The file
+NETWORK has a digest, so it also states the radius, precision, split and goals, as
+`TrialConfig.meaning` returns them.
 """
 
 import json

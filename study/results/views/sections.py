@@ -60,7 +60,8 @@ class Section:
         absent: why there is nothing to show, a sentence; empty if there is something.
         title: printed above it; empty if it is not printed.
         table: printed below the title, and in the page.
-        texts: paragraphs below the table, each indented as its text is; None is a blank line.
+        texts: paragraphs below the table; blanks at the beginning of one indent all its lines; None
+            is a blank line.
         gap: blanks between two printed columns.
         dim: which printed rows are dim; none by default.
     """

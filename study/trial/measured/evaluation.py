@@ -230,9 +230,10 @@ def predicted_and_needed_steps(
     model: IResNet, certificate: Certificate, images: Tensor, settings: EvaluationConfig
 ) -> dict[str, Any]:
     """For each block, the steps after which plain fixed-point iteration is proven to stop
-    (`predicted_steps`) and the steps that the inverse needed; and proven bounds, l2, of the
-    distance of the reconstruction from the exact preimage of the features (`error_bound`) and from
-    the image (`image_error_bound`). Each is the largest over the images, unless it is a mean."""
+    (`predicted_steps`) and those that the inverse needed (`needed_steps_mean`, `needed_steps_max`);
+    and proven bounds, l2, of the distance of the reconstruction from the exact preimage of the
+    features (`error_bound`) and from the image (`image_error_bound`). All but the mean are the
+    largest over the images."""
     rtol, max_steps = settings.inverse_rtol, settings.inverse_max_steps
     first_errors, x = [], images
     blocks = set(model.blocks)

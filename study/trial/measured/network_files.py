@@ -123,6 +123,7 @@ def save_network(
 def architecture(
     config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int
 ) -> dict[str, Any]:
-    """The arguments of IResNet that build the network of a config with plain convolutions."""
+    """The arguments of IResNet for a network as it is stored: with plain convolutions in place of
+    spectrally normalized ones."""
     plain = replace(config, norm="none") if config.norm == "spectral" else config
     return {"in_shape": in_shape, "n_classes": n_classes, **asdict(plain)}
