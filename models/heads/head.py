@@ -70,6 +70,6 @@ class Head(ABC):
         )
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
-        """Parameter -> its initial standard deviation, for those parameters that an optimizer with
-        steps of a fixed size should see in units of it."""
+        """Parameter -> its initial standard deviation, for those parameters whose steps should be
+        in proportion to it, under an optimizer that otherwise takes steps of a fixed size."""
         return {}

@@ -40,9 +40,9 @@ def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
 
 
 def radii(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:
-    """(B, K): how far an image can move before class j has the label's logit, l2, in pixels of
-    [0, 1]; negative if class j has the larger logit already, infinite for the label itself. In real
-    arithmetic, for features with the Lipschitz constant `lipschitz` and a head's `slopes`."""
+    """(B, K): a distance, l2, in pixels of [0, 1], within which class j does not reach the logit of
+    the label; negative if it has the larger logit already, infinite for the label itself. In real
+    arithmetic, for a bound `lipschitz` of the features and a head's `slopes`."""
     of_label = labels.unsqueeze(1)
     margins = (logits.gather(1, of_label) - logits) / (lipschitz * slopes[labels])
     return margins.scatter(1, of_label, math.inf)

@@ -43,7 +43,8 @@ def by_arguments(arguments: Mapping[str, Value]) -> AbstractContextManager[None]
 
 
 def source_of(space: str) -> str:
-    """Absolute path of a study file; LaunchError if there is no such file or shipped study."""
+    """Absolute path of a study file, given its path or the bare name of a shipped study.
+    LaunchError for a bare name that is neither; other paths need not exist."""
     try:
         return str(locate(space).resolve())
     except ConfigError as error:

@@ -72,7 +72,8 @@ INVERTIBLE = Constraint(INVERSE_LIPSCHITZ_UPPER_BOUND, "<", math.inf)
 
 
 def reference_text(objectives: Iterable[Objective]) -> str:
-    """The reference point of the hypervolume, as text, on the scales that the volume is in."""
+    """The reference point of the hypervolume as text: name and coordinate of each objective, as
+    log10 where the volume takes the logarithm."""
     parts = []
     for objective in objectives:
         known = meaning(objective.metric)

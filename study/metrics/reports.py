@@ -104,8 +104,9 @@ class ProjectionReport(Evaluation):
 
     Attributes:
         projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
-            classifier alone: its blocks change nothing.
-        fine_tune_steps: training steps since the rung above, 0 or more.
+            classifier alone: the g of every block is constant.
+        fine_tune_steps: the study's setting: training steps after each projection to a smaller
+            bound, 0 or more. The control has none.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
     """
 

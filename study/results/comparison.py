@@ -264,8 +264,8 @@ def _check_measured(reports: Mapping[str, Report]) -> None:
 
 
 def _check_files(reports: Mapping[str, Report]) -> None:
-    """Check that studies of an image folder had the same images, by the digests in the networks of
-    the fronts: settings do not identify images."""
+    """Check that studies of an image folder had the same images, which settings do not identify: by
+    the digest of the data that the NETWORK file of a network of each front has."""
     if next(iter(reports.values())).study.config.data.name != _OF_FILES:
         return
     # Imports torch, which nothing else here needs.

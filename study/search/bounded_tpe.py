@@ -53,7 +53,8 @@ class BoundedTPESampler(TPESampler):
 
 
 def _unneeded(trials: Sequence[FrozenTrial], study: Study) -> set[int]:
-    """The number of every second trial, not counting the _N_BEST best trials."""
+    """The numbers of the trials to hide from the sampler: every second one of those that are not
+    the _N_BEST best."""
     complete = [trial for trial in trials if trial.state is TrialState.COMPLETE]
     directions = [Direction(direction.name.lower()) for direction in study.directions]
     losses = as_losses([trial.values for trial in complete], directions)

@@ -58,7 +58,7 @@ def code_folder() -> Path:
 
 
 def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None:
-    """Log the network of a run, written to a folder by `trial.network_files`: the JSON files,
+    """Log the network of a run, written to a folder by `save_network`: the JSON files,
     pictures and model. `latest` is the argument of `share`."""
     own = [path for path in sorted(folder.iterdir()) if path.suffix in (".json", ".png")]
     for path in own:

@@ -46,12 +46,14 @@ def differences(
 ) -> tuple[list[str], tuple[str, ...]]:
     """Measure a stored network again, and compare the results with its run and the run's files.
 
-    Returns (problems, measured): a sentence for each figure that differs; the names of the run's
-    metrics that were measured again.
+    Returns (problems, measured): a sentence for each figure that differs, or one if the data is
+    other data or the user's own code fails; the names of the run's metrics that were measured
+    again.
 
     Args:
-        network: with weights in float32; `measure` takes care of the answers' precision.
-        trial: the one that trained it, known to have the settings of the stored measurements.
+        network: with weights in float32; `measure` converts it to the precision of trial.
+        trial: the one that trained it; the caller has checked that the stored figures were measured
+            with its settings.
         data_root: in place of the study's data.root.
         trust: whether to run the user's own code; without it, the user's own metrics are left out.
 

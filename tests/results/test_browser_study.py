@@ -126,7 +126,8 @@ def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: R
 
 def test_a_point_tells_all_of_it_and_leads_to_its_run(look: Pages, real: Real) -> None:
     page = look.shared(real.path, *DESKTOP)
-    point = real.front()[0]
+    # The one that lies alone: those of small bounds are as accurate as others.
+    point = max(real.front(), key=lambda point: point["metrics"]["val_accuracy"])
     page.mouse.move(*place(page, point["network"]))
     expect(page.locator("#front-plot .hovertext")).to_be_visible()
     beside = ("coeff", "n_power_iterations", "dropout", *point["metrics"])

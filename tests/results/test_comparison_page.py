@@ -117,7 +117,7 @@ def test_the_staircase_is_that_of_the_studies_that_are_shown(
 
     def steps() -> list[list[float]]:
         trace = "data.find(t => t.mode === 'lines')"
-        plot = "document.getElementById('trade-lipschitz-upper-bound-plot')"
+        plot = "document.getElementById('trade-block-lipschitz-upper-bound-plot')"
         drawn: list[list[float]] = page.evaluate(
             f"(() => {{ const t = {plot}.{trace}; return t.x.map((x, k) => [x, t.y[k]]); }})()"
         )

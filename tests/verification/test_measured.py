@@ -177,8 +177,8 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
 # What the figures of the study mean: tests/support/studies.py.
 MEANT = (
     "at radius 4 (l2, pixels from 0 to 1) in float32, on digits with val_fraction 0.2, "
-    "test_fraction 0.2, split_seed 0, images times 0.003922 plus -0.5, for inverse_steps, "
-    "block_lipschitz_upper_bound, val_accuracy"
+    "test_fraction 0.2, split_seed 0, images times 0.003922 plus -0.5, for "
+    "block_lipschitz_upper_bound, inverse_steps, val_accuracy"
 )
 
 

@@ -5,7 +5,7 @@
     an exception in a worker   retried; given up after too many in total
     no memory, no storage      retried; after too many the study ends and can be resumed
     CUDA does not work         the study ends: every trial on that node would fail alike
-    a trial given up fails     the study ends: its worker cannot even report why
+    it is given up, but fails  the study ends: the next worker had only to report why
 
 Tune counts all failures alike, so it is set to always recover, and the callback decides.
 """

@@ -130,7 +130,8 @@ class Driver:
         return shlex.join(["python", "-m", "study.report", study, *options])
 
     def elsewhere(self) -> dict[str, str]:
-        """Name -> value of each argument of `of` that differs from the environment and defaults."""
+        """Name -> value of each argument that `Driver.of` needs to make this driver again, since it
+        is not what the environment or else the defaults say."""
         places = {
             "tracking_uri": (self.client.tracking_uri, _tracking_uri()),
             "storage_path": (self.storage_path, _storage_path()),

@@ -68,7 +68,8 @@ def _ask(nodes: Sequence[Mapping[str, Any]], task: Any, *arguments: object) -> N
 
 
 def _probe() -> str:
-    """A new file name. On AWS, workers may write files with this ending, besides checkpoints."""
+    """A new name for a file that tries whether the storage can be written. The policy for workers
+    on AWS permits this ending, besides checkpoints."""
     return f"{secrets.token_hex(8)}.probe"
 
 
