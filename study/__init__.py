@@ -7,6 +7,7 @@ The parts of this package; tests/test_architecture.py says which of them each ma
     api/           what `import study` offers; the commands use it
     cli            what the commands share
     errors         errors that a user can cause
+    importing      imports of large libraries, faster
     metrics/       what a trial reports: metrics, reports, goals, files
     config/        the settings of a study
     pareto/        the mathematics of losses

@@ -6,7 +6,6 @@
 130  interrupted
 """
 
-import gc
 import signal
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from typing import Annotated, NoReturn
 import typer
 
 from study.errors import FailedError, UserError, escaped
+from study.importing import importing as importing
 
 FAILED, BAD_INPUT, INTERRUPTED = 1, 2, 130
 
@@ -51,18 +51,6 @@ def one_line_errors(**names: str) -> Iterator[None]:
     finally:
         if before is signal.default_int_handler:
             signal.signal(signal.SIGINT, before)
-
-
-@contextmanager
-def importing() -> Iterator[None]:
-    """Import libraries without collecting garbage, which takes a fifth of the time and finds nearly
-    none; what was imported is left out of later collections too."""
-    gc.disable()
-    try:
-        yield
-    finally:
-        gc.freeze()
-        gc.enable()
 
 
 def _interrupt(number: int, frame: FrameType | None) -> NoReturn:

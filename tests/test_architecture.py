@@ -33,15 +33,18 @@ ROOMS = {
 # Folder or module of `study` -> what of `study` it may import, and models. No command is in it.
 MAY_IMPORT = {
     "errors": set(),
+    "importing": set(),
     "metrics": set(),
-    "cli": {"errors"},
+    "cli": {"errors", "importing"},
     "config": {"models", *SHARED},
     "pareto": {"metrics"},
     "trial": {"models", "config", *SHARED},
     "search": {"config", "pareto", *SHARED},
     "tracking": {"models", "config", *SHARED},
     "verification": {"models", "config", "trial", "tracking", *SHARED},
-    "execution": {"models", "config", "pareto", "trial", "search", "tracking", *SHARED},
+    "execution": {
+        "models", "config", "pareto", "trial", "search", "tracking", "importing", *SHARED,
+    },
     "results": {"config", "pareto", "search", "tracking", *SHARED},
     "head": {"cli", "errors"},
     "api": {"models", "config", "execution", "results", "tracking", "verification", "errors"},
@@ -50,7 +53,7 @@ MAY_IMPORT = {
     "verify": {"api", "cli"},
     "delete": {"api", "cli"},
     "console": {"launch", "report", "verify", "delete"},
-}
+}  # fmt: skip
 COMMANDS = ("launch", "report", "verify", "delete")
 # Library -> the folders that alone may import it.
 MAY_BE_IMPORTED_BY = {

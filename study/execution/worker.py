@@ -8,23 +8,33 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
-from ray import tune
-from ray.util import get_node_ip_address
+from study.importing import importing
 
-from study.config.study import StudyConfig
-from study.errors import GpuError, GpuMemoryError, StorageError, reason
-from study.execution.trials import damaged
-from study.metrics.artifacts import OUTCOME, REPORTS, TRAINING_STATE, read_reports, write_reports
-from study.metrics.reports import EpochReport, TrialReport, TrialStatus
-from study.search.suggestion import Suggestion
-from study.trial.data import sources
-from study.trial.device import check_gpus, memory_errors
-from study.trial.ladder import Projection, save_outcome, with_projections
-from study.trial.randomness import choose_algorithms
-from study.trial.state_file import read_state, state_bytes
-from study.trial.time_spent import TimeSpent
-from study.trial.training import Training
+# Ray starts a process for each worker, which imports all of this.
+with importing():
+    import torch
+    from ray import tune
+    from ray.util import get_node_ip_address
+
+    from study.config.study import StudyConfig
+    from study.errors import GpuError, GpuMemoryError, StorageError, reason
+    from study.execution.trials import damaged
+    from study.metrics.artifacts import (
+        OUTCOME,
+        REPORTS,
+        TRAINING_STATE,
+        read_reports,
+        write_reports,
+    )
+    from study.metrics.reports import EpochReport, TrialReport, TrialStatus
+    from study.search.suggestion import Suggestion
+    from study.trial.data import sources
+    from study.trial.device import check_gpus, memory_errors
+    from study.trial.ladder import Projection, save_outcome, with_projections
+    from study.trial.randomness import choose_algorithms
+    from study.trial.state_file import read_state, state_bytes
+    from study.trial.time_spent import TimeSpent
+    from study.trial.training import Training
 
 # Ray has no error class for a missing checkpoint, only this text.
 _GONE = "does not exist on storage"
