@@ -28,10 +28,16 @@ if TYPE_CHECKING:  # importing MLflow takes seconds
     from study.tracking.records import StudyRecord
     from study.tracking.tracker import Tracker
 
+# Files whose tests take long: trainings, searches for proofs, many draws.
+LONG_FILES = {
+    "test_block_bounds", "test_bounded_tpe", "test_certificate", "test_difference",
+    "test_error_bound", "test_ladder", "test_losses", "test_optimizers", "test_radius",
+    "test_spectral_norm", "test_training", "test_worker",
+}  # fmt: skip
 # Files whose tests start processes, all or most of them (Ray, a server, a browser, commands).
 # `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
 # cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
-SLOW_FILES = {
+SLOW_FILES = LONG_FILES | {
     "test_browser", "test_browser_study", "test_browser_text", "test_cluster_yaml",
     "test_comparison_page", "test_delete", "test_export", "test_handles", "test_hostile_input",
     "test_kuberay", "test_launch", "test_moved", "test_nodes", "test_notebook", "test_outage",

@@ -62,6 +62,7 @@ def test_a_study_may_be_typed_and_errors_name_arguments(
         study.open("tiny").resume(max_hours=9)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("study")
 def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
     uri = f"sqlite:///{tmp_path}/mlflow.db"

@@ -54,6 +54,7 @@ def states(recorder: Recorder) -> dict[str, TrialStatus]:
     return {trial.trial_id: trial.state for trial in trials_of(recorder)}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("has_file", [False, True])
 def test_a_trial_whose_worker_never_started_is_failed_with_the_reason(
     recorder: Recorder, tmp_path: Path, has_file: bool

@@ -83,6 +83,7 @@ def norms_of_symbols(weight: Tensor, size: tuple[int, int], shift: tuple[float, 
     return torch.linalg.matrix_norm(symbols, ord=2).amax(dim=(1, 2))
 
 
+@pytest.mark.slow
 @settings(deadline=None, max_examples=60)
 @given(
     kernel=st.tuples(st.sampled_from([1, 3, 5]), st.sampled_from([1, 3, 5])),

@@ -102,6 +102,7 @@ def test_a_full_disk_is_one_line_that_says_what_to_do(
     assert capfd.readouterr() == ("", "")
 
 
+@pytest.mark.slow
 def test_a_locked_database_is_said_in_plain_words(empty_database: Path, tmp_path: Path) -> None:
     def does_not_wait(connection: sqlite3.Connection, *_: Any) -> None:
         connection.execute("PRAGMA busy_timeout = 0")

@@ -64,6 +64,7 @@ def test_processes_that_open_a_new_database_at_once_all_use_it(tmp_path: Path) -
     assert [path.name for path in tmp_path.iterdir()] == ["mlflow.db"]
 
 
+@pytest.mark.slow
 def test_a_database_that_was_left_unfinished_is_finished(tmp_path: Path) -> None:
     path = tmp_path / "mlflow.db"
     path.touch()

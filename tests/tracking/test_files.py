@@ -117,6 +117,7 @@ def attempts(
     ]
 
 
+@pytest.mark.slow
 def test_nobody_is_asked_and_nothing_read_or_written_elsewhere(
     tracker: Tracker,
     of_trial: tuple[Run, LoggedModel],

@@ -118,6 +118,7 @@ def test_what_no_model_has_is_refused(folder: Path, tmp_path: Path) -> None:
     manifest(folder)
 
 
+@pytest.mark.slow
 def test_a_logged_model_is_one_and_says_what_it_is(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:

@@ -206,6 +206,7 @@ def test_what_still_runs_when_a_study_is_left_was_interrupted(
     assert {run.info.status for run in runs} == {"KILLED", "FAILED"}
 
 
+@pytest.mark.slow
 def test_projections_are_runs_below_their_trial_and_are_there_once(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:
@@ -238,6 +239,7 @@ def test_projections_are_runs_below_their_trial_and_are_there_once(
     ]  # fmt: skip
 
 
+@pytest.mark.slow
 def test_a_run_that_makes_room_or_is_stopped_after_all_keeps_no_projections(
     tracker: Tracker, study: StudyRecord, tmp_path: Path
 ) -> None:

@@ -63,6 +63,7 @@ def trial(radius: float) -> TrialConfig:
     return TrialConfig(evaluation=EvaluationConfig(radius=radius))
 
 
+@pytest.mark.slow
 def test_a_proof_that_an_attack_breaks_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """With bounds of logits that claim too little; with true ones no image is both."""
     monkeypatch.setattr(attack, "N_ATTACKED", 20)
