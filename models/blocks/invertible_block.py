@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from models.floats.raised import UP
 from models.inverse.fixed_point import Solution, fixed_point
+from models.layers.convolution import convolved
 from models.layers.known import Layer
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.layer_bounds import LayerBound
@@ -216,7 +217,36 @@ class InvertibleBlock(nn.Module):
             raise ValueError(
                 f"z of shape {self.in_shape} must be given, but got {tuple(z.shape[1:])}"
             )
+        return self._solved(z, **settings)
+
+    def _solved(self, z: Tensor, **settings: Any) -> Solution:
         return solve(self.layers(), z, **settings)
+
+    def exact_inverse(self, residual: nn.Sequential, z: Tensor, **settings: Any) -> Solution:
+        """The x (B, C, H, W) with x + g(x) = z in the precision of z, for `residual`, the g of
+        `exact_g`; settings as in `fixed_point`."""
+        return solve(list(residual), z, **settings)
+
+    def newton_step(
+        self, residual: nn.Sequential, x: Tensor, missing: Tensor, rtol: float
+    ) -> Tensor:
+        """The d (B, C, H, W) with d + g'(x) d = -missing, to rtol, for `residual`, a g in plain
+        convolutions and ReLU: around x it is linear, given by its convolutions and by the entries
+        where its ReLUs are on."""
+        on: list[Tensor] = []
+        for module in residual:
+            x = module(x)
+            on.append((x > 0).to(x.dtype) if isinstance(module, nn.ReLU) else x)
+
+        def step(d: Tensor, rows: Tensor) -> Tensor:
+            for module, of_module in zip(residual, on, strict=True):
+                if isinstance(module, nn.Conv2d):
+                    d = convolved(d, module.weight)
+                elif isinstance(module, nn.ReLU):
+                    d = d * of_module[rows]
+            return -missing[rows] - d
+
+        return fixed_point(step, -missing, rtol=rtol, expanding=True).last_iterate
 
 
 def bound_in_training(upper_bound: float, train_factor: float) -> float:

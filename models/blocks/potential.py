@@ -7,9 +7,12 @@ Meunier et al. 2022, "A dynamical system perspective for Lipschitz neural networ
 import copy
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any, cast
 
+import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from models.blocks.invertible_block import (
@@ -22,6 +25,8 @@ from models.blocks.invertible_block import (
     scale_convolution,
 )
 from models.floats.raised import raised_product
+from models.inverse.decoupled import decoupled, scalar_inverse, solve_decoupled
+from models.inverse.fixed_point import Solution
 from models.layers.activations import ACTIVATIONS
 from models.layers.convolution import convolved
 from models.layers.known import (
@@ -144,6 +149,37 @@ class PotentialBlock(InvertibleBlock):
             partial(convolved, weight=-adjoint_kernel(weight)),
         ]
 
+    def _solved(self, z: Tensor, **settings: Any) -> Solution:
+        bias = None if self.conv.bias is None else self.conv.bias.detach()
+        solved = _decoupled(self._weight().detach(), bias, self.activation, z, **settings)
+        return super()._solved(z, **settings) if solved is None else solved
+
+    def exact_inverse(self, residual: nn.Sequential, z: Tensor, **settings: Any) -> Solution:
+        conv, activation = cast(nn.Conv2d, residual[0]), residual[1]
+        solved = _decoupled(conv.weight, conv.bias, activation, z, **settings)
+        return super().exact_inverse(residual, z, **settings) if solved is None else solved
+
+    def newton_step(
+        self, residual: nn.Sequential, x: Tensor, missing: Tensor, rtol: float
+    ) -> Tensor:
+        conv, activation = cast(nn.Conv2d, residual[0]), residual[1]
+        near = decoupled(conv.weight.flatten(1)) if conv.kernel_size == (1, 1) else None
+        if near is None:
+            return super().newton_step(residual, x, missing, rtol)
+        # Around x, k is a product with zeros and ones.
+        on = activation(conv(x)).sign().permute(0, 2, 3, 1)
+        z, weight = -missing.permute(0, 2, 3, 1), conv.weight.flatten(1)
+        step = solve_decoupled(
+            weight,
+            near,
+            lambda u, rows: u * on[rows],
+            lambda v, rows: v / (1 - near.scale * on[rows]),
+            F.linear(z, weight),
+            z,
+            rtol=rtol**2,  # which costs next to nothing, and saves the caller a step
+        )
+        return step.last_iterate.permute(0, 3, 1, 2)
+
     def read(self, path: str) -> PotentialReading:
         check_parts(path, self, {"conv", "activation", "dropout"})
         for name, module in self._modules.items():
@@ -186,3 +222,33 @@ class PotentialBlock(InvertibleBlock):
         """The kernel of W that the forward pass uses."""
         conv = self.conv
         return conv.effective_weight() if isinstance(conv, SpectralNormConv2d) else conv.weight
+
+
+def _decoupled(
+    weight: Tensor, bias: Tensor | None, activation: nn.Module, z: Tensor, **settings: Any
+) -> Solution | None:
+    """The inverse of a block with this kernel by scalar equations; None where it is not nearly a
+    matrix with orthogonal rows of equal length below 1, or k is not known."""
+    if weight.shape[2:] != (1, 1):
+        return None
+    matrix = weight.flatten(1)
+    near = decoupled(matrix)
+    inverse = None if near is None else scalar_inverse(activation, near.scale)
+    if near is None or inverse is None:
+        return None
+    with torch.autocast(z.device.type, enabled=False):
+        pixels = z.permute(0, 2, 3, 1)
+        solution = solve_decoupled(
+            matrix,
+            near,
+            lambda u, _: activation(u),
+            lambda v, _: inverse(v),
+            F.linear(pixels, matrix, bias),
+            pixels,
+            **settings,
+        )
+    return replace(
+        solution,
+        value=solution.value.permute(0, 3, 1, 2),
+        last_iterate=solution.last_iterate.permute(0, 3, 1, 2),
+    )

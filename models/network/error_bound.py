@@ -7,19 +7,19 @@ from typing import Any, cast
 import torch
 from torch import Tensor, nn
 
-from models.blocks.invertible_block import BlockBound, InvertibleBlock, solve
+from models.blocks.invertible_block import BlockBound, InvertibleBlock
 from models.floats.threads import single_threaded_operations
 from models.floats.torch_modes import reduced_products, refuse_flushed_denormals
-from models.inverse.fixed_point import fixed_point
-from models.layers.convolution import convolved
 from models.network.double_double import DoubleDouble, add, residual_bound, takes
 from models.norms.rounding import ROOM, Running, after_block, norm_of
 
 # How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
-# Newton steps in double-double arithmetic that follow, and the rtol to which each is solved.
+# The most Newton steps in double-double arithmetic that follow, the rtol to which each is solved,
+# and the residual, relative to z, that needs no further one.
 _N_NEWTON_STEPS = 2
 _STEP_RTOL = 1e-6
+_ENOUGH = 1e-22
 
 
 @torch.no_grad()
@@ -74,7 +74,7 @@ def _error_bounds(
         if residual is None:
             break
         residual = residual.cpu()
-        x, off = _preimage(residual.double(), x, proven.expands)
+        x, off = _preimage(module, residual.double(), x, proven.expands)
         error = inverse_lipschitz * (error + off)
         without = inverse_lipschitz * (of_pass + off)
         of_pass = _off_the_pass(residual, x, dtype, inverse_lipschitz, without)
@@ -111,37 +111,22 @@ def _off_the_pass(
 
 
 def _preimage(
-    residual: nn.Sequential, z: DoubleDouble, expanding: bool
+    block: InvertibleBlock, residual: nn.Sequential, z: DoubleDouble, expanding: bool
 ) -> tuple[DoubleDouble, Tensor]:
-    """Returns (x, bound), for a g in plain modules and float64: x with x + g(x) = z, nearly, and a
-    proven bound (B,) of ||x + g(x) - z||, l2."""
-    start = solve(list(residual), z[0], rtol=_RTOL, max_steps=_MAX_STEPS, expanding=expanding)
+    """Returns (x, bound), for the g of a block in plain modules and float64: x with x + g(x) = z,
+    nearly, and a proven bound (B,) of ||x + g(x) - z||, l2."""
+    settings = {"rtol": _RTOL, "max_steps": _MAX_STEPS, "expanding": expanding}
+    start = block.exact_inverse(residual, z[0], **settings)
     x = start.last_iterate, torch.zeros_like(z[0])
     if not takes(residual):
         return x, _residual_bound(residual, x[0], z[0]) + norm_of(z[1])
     for _ in range(_N_NEWTON_STEPS):
-        missing, _ = residual_bound(residual, x, z)
-        x = add(x, (_newton_step(residual, x[0], missing), torch.zeros_like(missing)))
+        missing, bound = residual_bound(residual, x, z)
+        if bool((bound <= _ENOUGH * norm_of(z[0])).all()):
+            return x, bound
+        step = block.newton_step(residual, x[0], missing, _STEP_RTOL)
+        x = add(x, (step, torch.zeros_like(step)))
     return x, residual_bound(residual, x, z)[1]
-
-
-def _newton_step(residual: nn.Sequential, x: Tensor, missing: Tensor) -> Tensor:
-    """The d with d + g'(x) d = -missing, nearly, for a g that `takes` accepts: around x it is
-    linear, given by its convolutions and by the entries where its ReLUs are on."""
-    on: list[Tensor] = []
-    for module in residual:
-        x = module(x)
-        on.append((x > 0).to(x.dtype) if isinstance(module, nn.ReLU) else x)
-
-    def step(d: Tensor, rows: Tensor) -> Tensor:
-        for module, of_module in zip(residual, on, strict=True):
-            if isinstance(module, nn.Conv2d):
-                d = convolved(d, module.weight)
-            elif isinstance(module, nn.ReLU):
-                d = d * of_module[rows]
-        return -missing[rows] - d
-
-    return fixed_point(step, -missing, rtol=_STEP_RTOL, expanding=True).last_iterate
 
 
 def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:

@@ -243,7 +243,7 @@ METRICS: dict[str, Metric] = {
         resolution=_UP,
     ),
     INVERSE_STEPS: Metric(
-        "evaluations of g per sample and block",
+        "evaluations of g, or of its scalar equations, per sample and block",
         "steps of the inverse",
         "steps",
         resolution=Decimals(2),
