@@ -32,7 +32,7 @@ if TYPE_CHECKING:  # importing MLflow takes seconds
 LONG_FILES = {
     "test_block_bounds", "test_bounded_tpe", "test_certificate", "test_difference",
     "test_error_bound", "test_ladder", "test_losses", "test_optimizers", "test_radius",
-    "test_spectral_norm", "test_training", "test_worker",
+    "test_spectral_norm", "test_stored", "test_tracker", "test_training", "test_worker",
 }  # fmt: skip
 # Files whose tests start processes, all or most of them (Ray, a server, a browser, commands).
 # `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
