@@ -49,22 +49,22 @@ def decoupled(weight: Tensor) -> Near | None:
 
 
 def scalar_inverse(activation: nn.Module, scale: float) -> Entrywise | None:
-    """The entrywise map v -> u with u - s k(u) = v, for an activation k with slopes in [0, 1] and
+    """The entrywise map w -> u with u - s k(u) = w, for an activation k with slopes in [0, 1] and
     s = `scale` < 1; None for an activation that is not known here."""
     kind = type(activation)
     if kind is nn.ReLU:
-        return lambda v: torch.where(v > 0, v / (1 - scale), v)
+        return lambda w: torch.where(w > 0, w / (1 - scale), w)
     if (kind is nn.ELU and activation.alpha != 1) or kind not in _SLOPES:
         return None
     return partial(_by_newton, activation, _SLOPES[kind], scale)
 
 
-def _by_newton(activation: nn.Module, slope: Entrywise, scale: float, v: Tensor) -> Tensor:
-    """u with u - s k(u) = v. The left side is concave in u and rises by 1 - s at least: after one
+def _by_newton(activation: nn.Module, slope: Entrywise, scale: float, w: Tensor) -> Tensor:
+    """u with u - s k(u) = w. The left side is concave in u and rises by 1 - s at least: after one
     Newton step every further one moves up, to the solution and not beyond."""
-    u, unit = v, torch.finfo(v.dtype).eps
+    u, unit = w, torch.finfo(w.dtype).eps
     for _ in range(_MOST_STEPS):
-        step = (u - scale * activation(u) - v) / (1 - scale * slope(u))
+        step = (u - scale * activation(u) - w) / (1 - scale * slope(u))
         u = u - step
         if not bool((step.abs() > _UNITS * unit * (1 + u.abs())).any()):  # NaN stays
             break

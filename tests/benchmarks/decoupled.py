@@ -3,7 +3,7 @@
     python -m tests.benchmarks.decoupled [--images 500] [--rounds 5] [--cases 10000]
 
 First: 32 dense blocks of 784 channels at coeff 0.5, one thread, both ways in alternate rounds:
-times over the forward pass (median, least and most), the largest l2 error, and the time of error
+times over the forward pass (median and quartiles), the largest l2 error, and the time of error
 bounds. Then: random blocks of all activations in both precisions, whose rows are orthogonal, nearly
 so, or scaled to s = 0.999; how far the image of the solution, in exact arithmetic, is from the one
 given, in units of rounding. Exits 1 if that is more than 100 units anywhere.
@@ -11,20 +11,19 @@ given, in units of rounding. Exits 1 if that is more than 100 units anywhere.
 
 import argparse
 import random
-import statistics
 import sys
-import time
 from collections import Counter
-from collections.abc import Callable
-from contextlib import nullcontext
+from functools import partial
+from typing import Any
 from unittest import mock
 
 import torch
+from torch import Tensor
 
-from models import IResNet, certify
+from models import IResNet, Solution, certify
 from models.blocks import potential
 from models.layers.activations import ACTIVATIONS
-from tests.benchmarks.alternating import machine
+from tests.benchmarks.alternating import in_turns, machine, ratios, spread
 from tests.models.test_decoupled import block_of, distance_in_units, points
 
 _MOST_UNITS = 100
@@ -42,39 +41,30 @@ def _network(activation: str, dtype: torch.dtype) -> IResNet:
     return model.eval().to(dtype)
 
 
-def _seconds(run: Callable[[], object]) -> float:
-    start = time.process_time()
-    run()
-    return time.process_time() - start
-
-
 @torch.no_grad()
 def _compare(activation: str, dtype: torch.dtype, n_images: int, n_rounds: int) -> None:
     model = _network(activation, dtype)
     images = torch.rand(n_images, 1, 28, 28, dtype=dtype) - 0.5
     z, rtol = model.features(images), {torch.float32: 1e-6, torch.float64: 1e-13}[dtype]
     certificate = certify(model)
-    iterated = mock.patch.object(potential, "decoupled", return_value=None)
-    ratios: dict[str, list[float]] = {"scalar": [], "iterated": []}
-    errors, proofs = {}, {}
-    for number in range(n_rounds):
-        for name, times in ratios.items():
-            with iterated if name == "iterated" else nullcontext():
-                forward = _seconds(lambda: model.features(images))
-                times.append(_seconds(lambda: model.inverse(z, rtol=rtol)) / forward)
-                if number == 0:
-                    solution = model.inverse(z, rtol=rtol)
-                    error = (solution.last_iterate - images).flatten(1).norm(dim=1)
-                    errors[name] = error.max().item()
-                    part = z[:100]
-                    proofs[name] = _seconds(
-                        lambda part=part: model.inverse(part, rtol=rtol, certificate=certificate)
-                    )
-    for name, times in ratios.items():
+
+    def scalar(z: Tensor = z, **settings: Any) -> Solution:
+        return model.inverse(z, rtol=rtol, **settings)
+
+    def iterated(z: Tensor = z, **settings: Any) -> Solution:
+        with mock.patch.object(potential, "decoupled", return_value=None):
+            return scalar(z, **settings)
+
+    ways = {"scalar": scalar, "iterated": iterated}
+    seconds = in_turns({"forward": lambda: model.features(images), **ways}, n_rounds)
+    for name, way in ways.items():
+        error = (way().last_iterate - images).flatten(1).norm(dim=1).max().item()
+        proven = partial(way, z[:100], certificate=certificate)
+        (of_proofs,) = in_turns({name: proven}, 1)[name]
         print(
-            f"{activation:8} {dtype!s:14} {name:8} {statistics.median(times):6.2f} forward passes "
-            f"({min(times):.2f} to {max(times):.2f}), largest error {errors[name]:.1e}, with error "
-            f"bounds of {len(part)} images {proofs[name]:.1f} s",
+            f"{activation:8} {dtype!s:14} {name:8} "
+            f"{spread(ratios(seconds[name], seconds['forward']))} forward passes, largest error "
+            f"{error:.1e}, with error bounds of 100 images {of_proofs:.1f} s",
             flush=True,
         )
 
