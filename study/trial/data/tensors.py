@@ -54,17 +54,16 @@ class Augmentation:
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
         """Augment images (B, C, H, W) of a Split by rows (B, 3) of `draw`; keeps shape, dtype."""
-        n, channels, height, width = images.shape
-        device, s = images.device, self.shift
-        fill = self.fill if images.dtype == torch.uint8 else self.fill / 255
-        padded = F.pad(images, (s, s, s, s), value=fill)
-        row = drawn[:, 0, None] + torch.arange(height, device=device)
-        along = torch.arange(width, device=device)
-        along = torch.where(drawn[:, 2, None] == 1, width - 1 - along, along)
-        column = drawn[:, 1, None] + along
-        sample = torch.arange(n, device=device).view(n, 1, 1, 1)
-        channel = torch.arange(channels, device=device).view(1, -1, 1, 1)
-        return padded[sample, channel, row.view(n, 1, height, 1), column.view(n, 1, 1, width)]
+        height, width = images.shape[2:]
+        top, left, mirrored = drawn.unbind(1)
+        if self.shift:
+            fill = self.fill if images.dtype == torch.uint8 else self.fill / 255
+            padded = F.pad(images, (self.shift,) * 4, value=fill)
+            windows = padded.unfold(2, height, 1).unfold(3, width, 1)
+            images = windows[torch.arange(len(images), device=images.device), :, top, left]
+        if self.flip:
+            images = torch.where((mirrored == 1).view(-1, 1, 1, 1), images.flip(3), images)
+        return images
 
 
 @dataclass(frozen=True)
