@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from models.heads.radius_loss import head_loss
     from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
     from models.layers.kernel_batches import map_kernels
+    from models.layers.normalized import NormalizedConv2d
     from models.layers.spectral_norm import SpectralNormConv2d
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
@@ -52,6 +53,7 @@ else:
         "models.heads.radius_loss": "head_loss",
         "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
         "models.layers.kernel_batches": "map_kernels",
+        "models.layers.normalized": "NormalizedConv2d",
         "models.layers.spectral_norm": "SpectralNormConv2d",
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",

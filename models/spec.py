@@ -125,7 +125,8 @@ class NetworkSettings:
     """How a bottleneck block distributes its target c**3 over its layers. even: every layer has the
     target c, as in the paper; last: a small c makes the target of the last layer alone small."""
     n_power_iterations: int = setting(1, ge=1, le=1000)
-    """Steps of power iteration for every layer per optimizer step."""
+    """Steps of power iteration for every layer per optimizer step; for potential blocks on patches
+    and dense blocks, steps towards orthonormal rows."""
     dropout: float = setting(0.1, ge=0, lt=1)
     """Probability that an entry is zeroed, in each block."""
 

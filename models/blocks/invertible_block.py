@@ -12,9 +12,10 @@ from torch import Tensor, nn
 
 from models.floats.raised import UP
 from models.inverse.fixed_point import Solution, fixed_point
-from models.layers.convolution import convolved
+from models.layers.convolution import convolved, in_channels_last
 from models.layers.known import Layer
-from models.layers.spectral_norm import SpectralNormConv2d
+from models.layers.normalized import NormalizedConv2d
+from models.layers.orthonormal import OrthonormalConv2d
 from models.norms.layer_bounds import LayerBound
 from models.norms.rounding import Running, after_block
 from models.spec import NetworkSpec
@@ -116,8 +117,8 @@ class InvertibleBlock(nn.Module):
         """x + g(x) for x (B, C, H, W). `weights`: layer -> effective weight, if at hand."""
 
     def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
-        """`forward` for an x in channels_last; the result is in channels_last too."""
-        image: Tensor = self(x, weights)
+        """`forward`, in the memory layout in which it is fast."""
+        image: Tensor = self(in_channels_last(x), weights)
         return image
 
     @property
@@ -181,15 +182,15 @@ class InvertibleBlock(nn.Module):
         for name, parameter in self.named_parameters():
             parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
 
-    def normalized_layers(self) -> list[SpectralNormConv2d]:
+    def normalized_layers(self) -> list[NormalizedConv2d]:
         """The layers under spectral normalization, in order."""
-        return [module for module in self.modules() if isinstance(module, SpectralNormConv2d)]
+        return [module for module in self.modules() if isinstance(module, NormalizedConv2d)]
 
     def make_plain(self) -> None:
         """Replace each normalized convolution by a plain one with its current effective weight."""
         for parent in list(self.modules()):
             for name, child in list(parent.named_children()):
-                if isinstance(child, SpectralNormConv2d):
+                if isinstance(child, NormalizedConv2d):
                     setattr(parent, name, child.deployed())
 
     @torch.no_grad()
@@ -298,15 +299,14 @@ def scale_convolution(module: nn.Module, upper_bound: float, factor: float, n_ro
     Returns:
         The number by which the effective weight was multiplied.
     """
-    assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+    assert isinstance(module, NormalizedConv2d | nn.Conv2d)
     weight = module.weight
     by: float = factor * (1 - 2**n_round * max(1e-6, 2 * torch.finfo(weight.dtype).eps))
-    if isinstance(module, SpectralNormConv2d):
+    if isinstance(module, OrthonormalConv2d):
+        module.coeff *= by  # the rows stay as they are
+        return by
+    if isinstance(module, NormalizedConv2d):
         weight = module.effective_weight()
-        # With orthonormal=True the effective weight always has the norm coeff, so coeff itself is
-        # scaled. If the rows are not quite orthonormal, the ratio of the norm to coeff stays.
-        module.coeff = (
-            module.coeff * by if module.orthonormal else min(module.coeff, upper_bound * factor)
-        )
+        module.coeff = min(module.coeff, upper_bound * factor)
     module.weight.copy_(weight * by)
     return by

@@ -130,8 +130,7 @@ class Block(InvertibleBlock):
         return x + self.g(x)
 
     def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
-        image: Tensor = self(x)
-        return in_channels_last(image)
+        return in_channels_last(super().image(x, weights))
 
     def preimage(self, z: Tensor) -> Tensor | None:
         """The x (B, C, H, W) with x + g(x) = z; None to find it by fixed-point iteration."""

@@ -40,6 +40,8 @@ from models.layers.known import (
     largest_mask_factor,
     unknown,
 )
+from models.layers.normalized import NormalizedConv2d
+from models.layers.orthonormal import OrthonormalConv2d
 from models.layers.power_iteration import adjoint_kernel
 from models.layers.spectral_norm import SpectralNormConv2d
 from models.norms.layer_bounds import LayerBound
@@ -95,16 +97,12 @@ class PotentialBlock(InvertibleBlock):
         super().__init__(channels, size)
         inner_channels = spec.inner_channels(channels, dense=dense)
         kernel_size = 1 if dense else spec.kernel_size
-        conv: SpectralNormConv2d | nn.Conv2d
-        if spec.norm == "spectral":
-            conv = SpectralNormConv2d(
-                channels,
-                inner_channels,
-                kernel_size,
-                size=size,
-                coeff=math.sqrt(spec.coeff),
-                orthonormal=kernel_size == 1,
-            )
+        conv: NormalizedConv2d | nn.Conv2d
+        coeff = math.sqrt(spec.coeff)
+        if spec.norm == "spectral" and kernel_size == 1:
+            conv = OrthonormalConv2d(channels, inner_channels, coeff=coeff)
+        elif spec.norm == "spectral":
+            conv = SpectralNormConv2d(channels, inner_channels, kernel_size, size=size, coeff=coeff)
         else:
             conv = nn.Conv2d(channels, inner_channels, kernel_size, padding=kernel_size // 2)
         assert conv.bias is not None
@@ -120,7 +118,8 @@ class PotentialBlock(InvertibleBlock):
         return cls(spec, channels, size)
 
     def forward(self, x: Tensor, weights: Mapping[nn.Module, Tensor] | None = None) -> Tensor:
-        weight = self._weight() if weights is None else weights.get(self.conv, self.conv.weight)
+        known = None if weights is None else weights.get(self.conv)
+        weight = self._weight() if known is None else known
         inner = self.activation(convolved(x, weight, self.conv.bias))
         if self.dropout is not None:
             inner = self.dropout(inner)
@@ -129,11 +128,11 @@ class PotentialBlock(InvertibleBlock):
     @property
     def target_lipschitz(self) -> float:
         conv = self.conv
-        return max(1.0, conv.coeff**2 - 1) if isinstance(conv, SpectralNormConv2d) else math.inf
+        return max(1.0, conv.coeff**2 - 1) if isinstance(conv, NormalizedConv2d) else math.inf
 
     def deployed(self) -> nn.Sequential:
         first = self.conv
-        plain = first.deployed() if isinstance(first, SpectralNormConv2d) else copy.deepcopy(first)
+        plain = first.deployed() if isinstance(first, NormalizedConv2d) else copy.deepcopy(first)
         c_out, c_in, k_h, k_w = plain.weight.shape
         padding = k_h // 2, k_w // 2
         last = nn.Conv2d(c_out, c_in, (k_h, k_w), padding=padding, bias=False, device="meta")
@@ -221,7 +220,7 @@ class PotentialBlock(InvertibleBlock):
     def _weight(self) -> Tensor:
         """The kernel of W that the forward pass uses."""
         conv = self.conv
-        return conv.effective_weight() if isinstance(conv, SpectralNormConv2d) else conv.weight
+        return conv.effective_weight() if isinstance(conv, NormalizedConv2d) else conv.weight
 
 
 def _decoupled(

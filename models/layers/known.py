@@ -12,6 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.activations import ACTIVATIONS
+from models.layers.normalized import NormalizedConv2d
+from models.layers.orthonormal import OrthonormalConv2d
 from models.layers.spectral_norm import SpectralNormConv2d
 
 # Far above the smallest normal number of float64.
@@ -19,6 +21,7 @@ _LEAST_PRODUCT = 2.0**-1000
 # Class of a layer -> the names of its tensors.
 _PARTS: dict[type, set[str]] = {
     SpectralNormConv2d: {"weight", "bias", "vector", "outer"},
+    OrthonormalConv2d: {"weight", "bias"},
     nn.Conv2d: {"weight", "bias"},
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     nn.Dropout: set(),
@@ -50,7 +53,7 @@ class Layer:
 
 
 def is_convolution(module: nn.Module | None) -> bool:
-    return type(module) in (SpectralNormConv2d, nn.Conv2d)
+    return type(module) in (SpectralNormConv2d, OrthonormalConv2d, nn.Conv2d)
 
 
 def is_activation(module: nn.Module | None) -> bool:
@@ -90,7 +93,7 @@ def kernel_of(name: str, module: nn.Module, channels: int) -> Tensor:
     """The kernel that the convolution at the path `name` applies to maps of so many channels:
     float64 (c_out, c_in, k_h, k_w), on the CPU. Raises ValueError unless the kernel is odd and
     fits, the stride is 1, and zero padding keeps the size."""
-    assert isinstance(module, SpectralNormConv2d | nn.Conv2d)
+    assert isinstance(module, NormalizedConv2d | nn.Conv2d)
     weight = module.weight
     if "weight" not in module._parameters:
         raise ValueError(f"the convolution at {name} must have its weight as a parameter")

@@ -18,17 +18,15 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from models.layers.kernel_batches import alone, as_batch, map_kernels, stacked
+from models.layers.normalized import NormalizedConv2d
 from models.layers.power_iteration import iterate
 
 # Enough for the first forward pass to see a sensible sigma; training refines it.
 _N_INITIAL_ITERATIONS = 10
-# The least sigma / coeff with orthonormal rows. Only a kernel of zeros is below it.
-_LEAST_RATIO = 1e-6
 
 
-class SpectralNormConv2d(nn.Module):
-    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias. With
-    orthonormal rows the weight is W * coeff / sigma, so that coeff may exceed their norm, 1.
+class SpectralNormConv2d(NormalizedConv2d):
+    """Zero-padded convolution with the weight W * min(1, coeff / sigma), and a bias.
 
     sigma is a lower estimate of the spectral norm of W, so the norm of the effective weight may
     exceed coeff: `certify` says by how much it can.
@@ -38,8 +36,6 @@ class SpectralNormConv2d(nn.Module):
         kernel_size: odd.
         size: (H, W) of the maps; the norm of a zero-padded convolution depends on it.
         coeff: target of the spectral norm, l2 to l2, > 0.
-        orthonormal: whether the rows of W, a matrix (c_out, c_in) with c_out <= c_in, are
-            orthonormal at the start, and should stay so: then all its singular values meet coeff.
     """
 
     vector: Tensor
@@ -53,19 +49,12 @@ class SpectralNormConv2d(nn.Module):
         *,
         size: tuple[int, int],
         coeff: float,
-        orthonormal: bool = False,
     ) -> None:
-        super().__init__()
-        self.coeff = coeff
-        self.orthonormal = orthonormal
-        self.size = size
         # Conv2d's own initialization, so that the three kinds of network start alike.
         plain = nn.Conv2d(in_channels, out_channels, kernel_size, padding=kernel_size // 2)
         assert plain.bias is not None
-        if orthonormal:
-            nn.init.orthogonal_(plain.weight)
-        self.weight = nn.Parameter(plain.weight.detach())
-        self.bias = nn.Parameter(plain.bias.detach())
+        super().__init__(plain.weight.detach(), plain.bias.detach(), coeff)
+        self.size = size
         # A 1x1 convolution is a matrix on every pixel: one pixel has its norm.
         start = torch.randn(min(in_channels, out_channels), *(size if kernel_size > 1 else (1, 1)))
         self.register_buffer("vector", start / start.norm())
@@ -80,7 +69,6 @@ class SpectralNormConv2d(nn.Module):
         return _rows_sum(outer * weight)
 
     def effective_weight(self) -> Tensor:
-        """The kernel that forward convolves with."""
         return effective_weights([self])[0]
 
     def forward(self, x: Tensor, weight: Tensor | None = None) -> Tensor:
@@ -92,15 +80,6 @@ class SpectralNormConv2d(nn.Module):
         """This layer as a plain function, with its current effective weight."""
         weight, bias = self.effective_weight().detach(), self.bias.detach()
         return partial(F.conv2d, weight=weight, bias=bias, padding=weight.shape[-1] // 2)
-
-    def deployed(self) -> nn.Conv2d:
-        """This layer as a plain convolution with its current effective weight."""
-        c_out, c_in, k, _ = self.weight.shape
-        # On "meta", the initial weights take no memory and draw no random numbers.
-        plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
-        plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
-        plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
-        return plain.train(self.training)
 
     def extra_repr(self) -> str:
         c_out, c_in, k, _ = self.weight.shape
@@ -118,14 +97,14 @@ def effective_weights(layers: Sequence[SpectralNormConv2d]) -> list[Tensor]:
         _normalized,
         [layer.weight for layer in layers],
         [layer.outer for layer in layers],
-        settings=[(layer.coeff, _LEAST_RATIO if layer.orthonormal else 1.0) for layer in layers],
+        settings=[layer.coeff for layer in layers],
     )
 
 
-def _normalized(weight: Tensor, outer: Tensor, setting: tuple[float, float]) -> Tensor:
+def _normalized(weight: Tensor, outer: Tensor, coeff: float) -> Tensor:
     # torch's annotations leave `apply` out.
     normalized: Tensor
-    normalized, _ = _Normalized.apply(weight, outer, *setting)  # type: ignore[no-untyped-call]
+    normalized, _ = _Normalized.apply(weight, outer, coeff)  # type: ignore[no-untyped-call]
     return normalized
 
 
@@ -145,22 +124,22 @@ def _rows_sum(products: Tensor) -> Tensor:
 
 
 class _Normalized(torch.autograd.Function):
-    """W / r for each kernel W of a batch, with r = max(sigma / coeff, least) and sigma = <G, W>; W
-    and G are (L, c_out, k, k, c_in). From the gradient g of y = W / r, the gradient of W is
-    (g - [r > least] <g, y> / coeff G) / r."""
+    """W / r for each kernel W of a batch, with r = max(sigma / coeff, 1) and sigma = <G, W>; W and
+    G are (L, c_out, k, k, c_in). From the gradient g of y = W / r, the gradient of W is
+    (g - [r > 1] <g, y> / coeff G) / r."""
 
     generate_vmap_rule = True
 
     @staticmethod
-    def forward(weight: Tensor, outer: Tensor, coeff: float, least: float) -> tuple[Tensor, Tensor]:
+    def forward(weight: Tensor, outer: Tensor, coeff: float) -> tuple[Tensor, Tensor]:
         # Dividing by this ratio never means dividing by a sigma of zero.
-        ratio = (_rows_sum(outer * weight) / coeff).clamp(min=least).to(weight.dtype)
+        ratio = (_rows_sum(outer * weight) / coeff).clamp(min=1).to(weight.dtype)
         ratio = ratio.view(-1, 1, 1, 1, 1)
         return weight / ratio, ratio
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, Tensor]) -> None:
-        _, outer, ctx.coeff, ctx.least = inputs
+        _, outer, ctx.coeff = inputs
         normalized, ratio = output
         ctx.mark_non_differentiable(ratio)
         ctx.set_materialize_grads(False)
@@ -168,10 +147,10 @@ class _Normalized(torch.autograd.Function):
 
     @staticmethod
     @once_differentiable
-    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None]:
+    def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None]:
         normalized, outer, ratio = ctx.saved_tensors
-        along = (grad * normalized).sum(dim=(1, 2, 3, 4), keepdim=True) * (ratio > ctx.least)
-        return torch.addcmul(grad, outer, along, value=-1 / ctx.coeff) / ratio, None, None, None
+        along = (grad * normalized).sum(dim=(1, 2, 3, 4), keepdim=True) * (ratio > 1)
+        return torch.addcmul(grad, outer, along, value=-1 / ctx.coeff) / ratio, None, None
 
 
 @torch.no_grad()

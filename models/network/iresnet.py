@@ -23,7 +23,8 @@ from models.heads.head import Head
 from models.heads.kinds import HEADS, head_of
 from models.inverse.fixed_point import Solution, nan_where_unconverged
 from models.isometries import ISOMETRIES, Flatten, InjectivePad, Patches, Squeeze
-from models.layers.convolution import in_channels_last
+from models.layers.normalized import NormalizedConv2d
+from models.layers.orthonormal import OrthonormalConv2d, retract
 from models.layers.spectral_norm import (
     SpectralNormConv2d,
     effective_weights,
@@ -128,15 +129,16 @@ class IResNet(nn.Module):
         weight = next(self.parameters(), None)
         check_maps("images", x, self.in_shape, weight)
         check_precision("images", x, weight, autocast=True)
-        layers = self.normalized_layers()
-        weights: dict[nn.Module, Tensor] = dict(zip(layers, effective_weights(layers), strict=True))
-        x = in_channels_last(x)
+        weights = self.effective_weights()
         for module in self.body:
-            if isinstance(module, InvertibleBlock):
-                x = module.image(x, weights)
-            else:
-                x = in_channels_last(module(x))
+            x = module.image(x, weights) if isinstance(module, InvertibleBlock) else module(x)
         return x
+
+    def effective_weights(self) -> dict[nn.Module, Tensor]:
+        """The effective weight of each layer that has a sigma, as `InvertibleBlock.image` takes
+        them."""
+        layers = [m for m in self.normalized_layers() if isinstance(m, SpectralNormConv2d)]
+        return dict(zip(layers, effective_weights(layers), strict=True))
 
     @property
     def blocks(self) -> list[InvertibleBlock]:
@@ -254,12 +256,16 @@ class IResNet(nn.Module):
         )
 
     def update_spectral_norm(self) -> None:
-        """Refine every sigma by n_power_iterations; training calls this once per step."""
-        update_spectral_norm(self.normalized_layers(), self.n_power_iterations)
+        """Refine every sigma by n_power_iterations, and take rows that should be orthonormal as
+        many steps towards that; training calls this once per step."""
+        layers = self.normalized_layers()
+        spectral = [layer for layer in layers if isinstance(layer, SpectralNormConv2d)]
+        update_spectral_norm(spectral, self.n_power_iterations)
+        retract([m for m in layers if isinstance(m, OrthonormalConv2d)], self.n_power_iterations)
 
-    def normalized_layers(self) -> list[SpectralNormConv2d]:
+    def normalized_layers(self) -> list[NormalizedConv2d]:
         """The layers of the body under spectral normalization, each once."""
-        return [m for m in self.body.modules() if isinstance(m, SpectralNormConv2d)]
+        return [m for m in self.body.modules() if isinstance(m, NormalizedConv2d)]
 
 
 @torch.no_grad()

@@ -15,7 +15,7 @@ from models.arguments import check_kind, count, number
 from models.heads.head import Loss
 from models.heads.kinds import HEADS
 from models.heads.radius_loss import TEMPERATURE, head_loss
-from models.layers.spectral_norm import SpectralNormConv2d
+from models.layers.normalized import NormalizedConv2d
 from models.maps import checked_labels
 from models.network.certificate import Certificate
 from models.network.classifier import as_batches, fit_to_labels, in_eval_mode
@@ -176,8 +176,8 @@ def _assign(model: IResNet, projected: IResNet) -> None:
     # In one call, so that a signal leaves no mix of both. An old target changes no map.
     torch._foreach_copy_(tensors, list(projected.state_dict().values()))
     for module, other in zip(model.modules(), projected.modules(), strict=True):
-        if isinstance(module, SpectralNormConv2d):
-            assert isinstance(other, SpectralNormConv2d)
+        if isinstance(module, NormalizedConv2d):
+            assert isinstance(other, NormalizedConv2d)
             module.coeff = other.coeff
 
 

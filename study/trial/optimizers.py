@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.optim.adam import adam
 from torch.optim.sgd import sgd
 
-from models import IResNet, SpectralNormConv2d, map_kernels
+from models import IResNet, NormalizedConv2d, map_kernels
 from study.config.trial import TrainingConfig
-from study.trial.orthogonalization import LARGEST, orthogonalized, retracted
+from study.trial.orthogonalization import orthogonalized
 
 # The largest learning rate of fine-tuning, relative to the training's. With 0.4 and 100 steps per
 # rung, 55 blocks on MNIST have an accuracy of 0.976 at bound 0.125 and of 0.959 at 0.027; with 0.1,
@@ -93,8 +93,6 @@ class Muon(Optimizer):
     further. (Jordan et al. 2024; Newhouse et al. 2025, "Training Transformers with Enforced
     Lipschitz Constants".)
 
-    Where rows should stay orthonormal, a step towards the polar factor follows each update.
-
     AdamW's steps have a fixed size. In a deep network of small coefficient it could exceed the
     signal, and biases would drift until every ReLU is always on or off. So AdamW sees the bias of a
     normalized layer in units of _BIAS_STEP times the product of the targets up to its layer.
@@ -105,12 +103,9 @@ class Muon(Optimizer):
         self._kernels: list[Tensor] = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
-        layers = model.normalized_layers()
-        orthonormal = {id(layer.weight) for layer in layers if layer.orthonormal}
-        self._are_orthonormal = [id(kernel) in orthonormal for kernel in self._kernels]
         self._dtype = torch.bfloat16 if settings.precision == "bf16" else None
         # The bias of each normalized layer -> the normalized layers of its block up to its own.
-        self._paths: dict[Tensor, Sequence[SpectralNormConv2d]] = {}
+        self._paths: dict[Tensor, Sequence[NormalizedConv2d]] = {}
         for block in model.blocks:
             layers = block.normalized_layers()
             self._paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
@@ -162,21 +157,16 @@ class Muon(Optimizer):
         torch._foreach_mul_(directions, settings.momentum)
         torch._foreach_add_(directions, gradients)
         if settings.nesterov is not False:
-            directions = list(torch._foreach_add(gradients, directions, alpha=settings.momentum))
-        moved = map_kernels(self._moved, self._kernels, directions, settings=self._are_orthonormal)
-        torch._foreach_copy_(self._kernels, moved)
+            # In the memory of the gradients, which are not needed again.
+            torch._foreach_add_(gradients, directions, alpha=settings.momentum)
+            directions = gradients
+        updates = map_kernels(self._update, directions)
+        torch._foreach_add_(self._kernels, updates, alpha=-settings.lr * self.lr_factor)
 
-    def _moved(self, kernels: Tensor, directions: Tensor, are_orthonormal: bool) -> Tensor:
-        """Kernels (L, c_out, k, k, c_in) after one update, each as a matrix (c_out, k k c_in)."""
-        settings, rate = self._settings, self._settings.lr * self.lr_factor
-        updates = orthogonalized(
-            directions.flatten(2), settings.orthogonalization_steps, self._dtype
-        )
-        moved = torch.add(kernels.flatten(2), updates, alpha=-rate)
-        if are_orthonormal:
-            # After the division no singular value is above 1, whatever the learning rate.
-            moved = retracted(moved / (1 + LARGEST * rate), self._dtype)
-        return moved.view_as(kernels)
+    def _update(self, directions: Tensor) -> Tensor:
+        """Directions (L, c_out, k, k, c_in), each orthogonalized as a matrix (c_out, k k c_in)."""
+        n_steps = self._settings.orthogonalization_steps
+        return orthogonalized(directions.flatten(2), n_steps, self._dtype).view_as(directions)
 
 
 def _gradients(parameters: Sequence[Tensor]) -> list[Tensor]:

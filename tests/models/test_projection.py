@@ -71,8 +71,7 @@ def test_rows_that_did_not_stay_orthonormal_are_scaled_all_the_same() -> None:
     for layer in normalized_layers(model):
         with torch.no_grad():
             layer.weight.add_(0.1 * torch.randn(layer.weight.shape, generator=generator))
-    model.update_spectral_norm()
-    assert certify(model).lipschitz_upper_bound > 1.01 * 0.9  # sigma is far from the norm
+    assert certify(model).lipschitz_upper_bound > 1.01 * 0.9
     for block in project(model, lipschitz=0.1).blocks:
         assert block.upper_bound <= 0.1
         assert block.upper_bound == pytest.approx(0.1, rel=1e-4)

@@ -7,7 +7,7 @@ from torch import nn
 
 from models import IResNet
 from models.blocks.bottleneck import ResidualBlock
-from models.layers.spectral_norm import SpectralNormConv2d
+from models.layers.normalized import NormalizedConv2d
 
 
 def network(**changes: Any) -> IResNet:
@@ -52,5 +52,5 @@ def blocks_of(model: IResNet) -> list[ResidualBlock]:
     return [module for module in model.body if isinstance(module, ResidualBlock)]
 
 
-def normalized_layers(module: nn.Module) -> list[SpectralNormConv2d]:
-    return [layer for layer in module.modules() if isinstance(layer, SpectralNormConv2d)]
+def normalized_layers(module: nn.Module) -> list[NormalizedConv2d]:
+    return [layer for layer in module.modules() if isinstance(layer, NormalizedConv2d)]

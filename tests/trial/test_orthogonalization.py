@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from study.trial.orthogonalization import COEFFICIENTS, LARGEST, orthogonalized, retracted
+from study.trial.orthogonalization import COEFFICIENTS, LARGEST, orthogonalized
 
 SHAPES = [(3, 8, 8), (2, 5, 17), (2, 17, 5), (4, 1, 1), (1, 1, 9)]
 
@@ -56,30 +56,14 @@ def test_what_is_far_below_any_gradient_fades(scale: float) -> None:
         assert not orthogonalized(x * scale, 5).any()
 
 
-def test_retraction_is_a_polynomial_of_the_singular_values_and_ends_at_the_polar_factor() -> None:
-    values = torch.linspace(0.3, 1, 6, dtype=torch.float64)
-    x = with_singular_values(values, 6, 11)[None]
-    u, s, vh = torch.linalg.svd(x, full_matrices=False)
-    once = retracted(x)
-    torch.testing.assert_close(once, u @ (s * (3 - s**2) / 2).diag_embed() @ vh)
-    for _ in range(8):
-        once = retracted(once)
-    torch.testing.assert_close(once, u @ vh)
-
-
 def test_bf16_is_off_by_its_rounding() -> None:
     x = with_singular_values(torch.linspace(0.97, 1, 24, dtype=torch.float64), 24, 40)[None]
     x = x.float()
-    for ours, exact in (
-        (retracted(x, torch.bfloat16), retracted(x)),
-        (orthogonalized(x, 3, torch.bfloat16).float(), orthogonalized(x, 3)),
-    ):
-        assert 0 < torch.linalg.matrix_norm(ours - exact, ord=2) < 0.05
-    # Of a retraction the matrix itself stays in float32.
-    assert torch.linalg.matrix_norm(retracted(x, torch.bfloat16) - retracted(x), ord=2) < 0.005
+    ours, exact = orthogonalized(x, 3, torch.bfloat16).float(), orthogonalized(x, 3)
+    assert 0 < torch.linalg.matrix_norm(ours - exact, ord=2) < 0.05
 
 
-@pytest.mark.parametrize("factor", [1e-14, 1e-20, 1e-30, 1e-42])
+@pytest.mark.parametrize("factor", [1e-20, 1e-30, 1e-42])
 def test_rows_of_dead_units_become_zero_and_change_no_others(factor: float) -> None:
     """Their subnormal products would take tens of times as long."""
     matrix = torch.randn(1, 12, 30, generator=torch.Generator().manual_seed(0))
