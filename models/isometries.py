@@ -2,6 +2,7 @@
 
 import math
 from abc import abstractmethod
+from functools import cache
 
 import torch
 import torch.nn.functional as F
@@ -116,6 +117,11 @@ class Patches(Isometry):
     def inverse(self, z: Tensor) -> Tensor:
         return _patched(z, self.new, self.old, self.moved)
 
+    def orders(self, shape: Shape) -> tuple[Tensor, Tensor]:
+        """For each entry of an output, in the order (C, H, W), its place in the input, of `shape`;
+        and for each entry of the input, its place in the output. Both int64 (D,)."""
+        return _orders(shape, self.old, self.new, -self.moved)
+
     def out_shape(self, path: str, shape: Shape) -> Shape:
         channels, height, width = shape
         old, new = self.old, self.new
@@ -142,6 +148,13 @@ def _patched(x: Tensor, old: int, new: int, rolled: int) -> Tensor:
     cut = pixels.unflatten(2, (-1, new)).unflatten(1, (-1, new)).transpose(2, 3)
     made: Tensor = cut.flatten(3).permute(0, 3, 1, 2)
     return made
+
+
+@cache
+def _orders(shape: Shape, old: int, new: int, rolled: int) -> tuple[Tensor, Tensor]:
+    places = torch.arange(math.prod(shape)).view(1, *shape)
+    order = _patched(places, old, new, rolled).flatten()
+    return order, order.argsort()
 
 
 def checked_shape(path: str, given: object) -> Shape:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import IResNet, Loss, head_loss
+from models import IResNet, Loss, head_loss, training_logits
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
@@ -57,7 +57,7 @@ class Training:
         self.model = model.to(self.device)
         # Shares the parameters and buffers of the model.
         self._forward = (
-            torch.compile(self.model, fullgraph=True) if config.training.compile else self.model
+            torch.compile(self.model, fullgraph=True) if config.training.compile else None
         )
         self.optimizer = make_optimizer(self.model, config.training)
         self._loss = make_loss(config, target_lipschitz(self.model))
@@ -172,23 +172,31 @@ class Training:
                 loss, logits = self._step(self.model, self.optimizer, images, labels)
                 total_loss += loss * len(labels)
                 n_right += (logits.argmax(1) == labels).sum()
+            self._refine(self.model)
         return total_loss.item() / len(split), n_right.item() / len(split)
+
+    def _refine(self, model: IResNet) -> None:
+        """Undo what bf16 left: rows that it made orthonormal up to its rounding."""
+        if self.config.training.precision == "bf16":
+            model.update_spectral_norm()
 
     def _step(
         self, model: IResNet, optimizer: Optimizer, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step on images of a Split; returns its (loss, logits), detached."""
-        forward = self._forward if model is self.model else model
+        compiled = self._forward if model is self.model else None
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            logits = forward(normalized(images))
+            images = normalized(images)
+            logits = training_logits(model, images) if compiled is None else compiled(images)
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
         slopes = partial(model.head.slopes, model.classifier)
         loss = self._loss(slopes, logits.float(), labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()
-        model.update_spectral_norm()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            model.update_spectral_norm()
         return loss.detach(), logits.detach()
 
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
@@ -208,6 +216,7 @@ class Training:
                 optimizer.lr_factor = fine_tune_lr_factor(step, n_steps)
                 images = self.dataset.augmentation(split.images[batch], drawn)
                 self._step(model, optimizer, images, split.labels[batch])
+            self._refine(model)
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; tensors and plain values only."""
