@@ -47,38 +47,39 @@ def residual_bound(
         elif isinstance(module, nn.ReLU):
             # The first of the two summands has the sign of the sum.
             image = (image[0].relu(), torch.where(image[0] > 0, image[1], 0))
-    difference = add(add(x, image), (-z[0], -z[1]))
+    total, of_total = _two_sum(x[0], image[0])
+    # Both sums in the last line round by a unit of the result, which ROOM covers, or of numbers
+    # that are themselves units of rounding.
+    rest = (of_total + image[1]) + (x[1] - z[1])
     error = error + 16 * _UNIT**2 * (norm_of(x[0]) + norm_of(image[0]) + norm_of(z[0]))
-    value = difference[0] + difference[1]
+    value = (total - z[0]) + rest
     return value, ROOM * (norm_of(value) + error)
 
 
 def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]:
     """Returns (output, bound): the layer's output at x, and a bound (B,) of its error, l2."""
     n_terms = layer.weight[0].numel() + 1
-    n_bits = (53 - math.ceil(math.log2(n_terms))) // 2
+    # Twice as many products have an exact sum: those of first with second slices.
+    n_bits = (53 - math.ceil(math.log2(2 * n_terms))) // 2
     w1, w2, w3 = (part.squeeze(0) for part in _slices(layer.weight.unsqueeze(0), n_bits))
     x1, x2, x3 = _slices(x[0], n_bits)
-    x3 = x3 + x[1]
+    x3, tail = x3 + x[1], layer.weight - w1
 
-    rounded = convolved(x3, layer.weight) + convolved(x1 + x2, w3)
-    zero = torch.zeros_like(rounded)
-    total = zero, zero
-    for image in (x1, x2):
-        for kernel in (w1, w2):
-            total = add(total, (convolved(image, kernel), zero))
-    total = add(total, (rounded, zero))
+    total, of_total = _two_sum(convolved(x1, w1), convolved(x1, w2) + convolved(x2, w1))
     of_bias = torch.zeros(1)
     if layer.bias is not None:
-        bias = layer.bias.view(1, -1, 1, 1).expand_as(rounded)
-        total = add(total, (bias, zero))
-        of_bias = layer.bias.abs().amax()
-    # The error of an entry: of sums of so many products, and of the sums above.
-    of_weight, of_rest = (w.abs().sum(dim=(1, 2, 3)).amax() for w in (layer.weight, w3))
-    largest, left = (part.abs().flatten(1).amax(dim=1) for part in (x[0], x3))
-    off = (n_terms + 4) * _UNIT * (left * of_weight + largest * of_rest)
-    off = off + 64 * _UNIT**2 * (largest * of_weight + of_bias) + _UNDERFLOW
-    return total, ROOM * off * math.prod(rounded.shape[1:]) ** 0.5
+        total, of_sum = _two_sum(total, layer.bias.view(1, -1, 1, 1))
+        of_total, of_bias = of_total + of_sum, layer.bias.abs().amax()
+    rounded = convolved(x1, w3) + convolved(x2, tail) + convolved(x3, layer.weight)
+    total, rest = _two_sum(total, rounded + of_total)
+    # The error of an entry of `rounded`: of sums of so many products, and of the sums of these.
+    weights, parts = (w3, tail, layer.weight), (x[0], x2, x3)
+    of_weights = [weight.abs().sum(dim=(1, 2, 3)).amax() for weight in weights]
+    largest = [part.abs().flatten(1).amax(dim=1) for part in parts]
+    sizes = [part * weight for part, weight in zip(largest, of_weights, strict=True)]
+    off = (n_terms + 6) * _UNIT * sum(sizes, torch.zeros(1))
+    off = off + 64 * _UNIT**2 * (largest[0] * of_weights[2] + of_bias) + _UNDERFLOW
+    return (total, rest), ROOM * off * math.prod(rounded.shape[1:]) ** 0.5
 
 
 def _slices(x: Tensor, n_bits: int) -> tuple[Tensor, Tensor, Tensor]:
