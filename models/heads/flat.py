@@ -17,7 +17,7 @@ from models.spec import NetworkSpec
 
 # The number of images in a step, the number of steps, and Adam's largest learning rate for weights
 # in units of their initial standard deviation.
-_BATCH_SIZE, _N_STEPS, _LR = 1_000, 300, 0.03
+_BATCH_SIZE, _N_STEPS, _LR = 1_000, 150, 0.2
 
 
 class FlatHead(LinearLast):
@@ -47,7 +47,7 @@ class FlatHead(LinearLast):
     def fit_to_labels(
         self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
     ) -> None:
-        """Fit by 300 steps of Adam on batches of up to 1,000 images."""
+        """Fit by 150 steps of Adam on batches of up to 1,000 images."""
         head, features = last_layer(classifier), features.flatten(1)
         # Trained in units of its entries at the start.
         unit = head.weight.shape[1] ** -0.5
