@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
-    from models.proofs.radius import certified_radius, radius_without_rounding
+    from models.proofs.radius import certified_answers, certified_radius, radius_without_rounding
     from models.spec import (
         SHAPE_SETTINGS,
         SLOPE_KNOWN,
@@ -64,7 +64,7 @@ else:
         "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
-        "models.proofs.radius": "certified_radius radius_without_rounding",
+        "models.proofs.radius": "certified_answers certified_radius radius_without_rounding",
         "models.spec": (
             "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError "
             "is_import_path setting"

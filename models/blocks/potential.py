@@ -28,7 +28,7 @@ from models.floats.raised import raised_product
 from models.inverse.decoupled import decoupled, scalar_inverse, solve_decoupled
 from models.inverse.fixed_point import Solution
 from models.layers.activations import ACTIVATIONS
-from models.layers.convolution import convolved
+from models.layers.convolution import convolved, plain_convolution
 from models.layers.known import (
     Layer,
     are_finite,
@@ -131,13 +131,10 @@ class PotentialBlock(InvertibleBlock):
         return max(1.0, conv.coeff**2 - 1) if isinstance(conv, NormalizedConv2d) else math.inf
 
     def deployed(self) -> nn.Sequential:
-        first = self.conv
-        plain = first.deployed() if isinstance(first, NormalizedConv2d) else copy.deepcopy(first)
-        c_out, c_in, k_h, k_w = plain.weight.shape
-        padding = k_h // 2, k_w // 2
-        last = nn.Conv2d(c_out, c_in, (k_h, k_w), padding=padding, bias=False, device="meta")
-        last.weight = nn.Parameter(-adjoint_kernel(plain.weight.detach()), requires_grad=False)
-        return nn.Sequential(plain, copy.deepcopy(self.activation), last.train(self.training))
+        weight = self._weight()
+        first = plain_convolution(weight, self.conv.bias)
+        last = plain_convolution(-adjoint_kernel(weight), None)
+        return nn.Sequential(first, copy.deepcopy(self.activation), last).train(self.training)
 
     def layers(self) -> Layers:
         weight, bias = self._weight().detach(), self.conv.bias

@@ -1,7 +1,7 @@
 """The zero-padded convolution with stride 1, and the layout of its maps."""
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 
 def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
@@ -14,6 +14,18 @@ def convolved(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return flat.view(*pixels.shape[:3], len(weight)).permute(0, 3, 1, 2)
     padding = weight.shape[2] // 2, weight.shape[3] // 2
     return F.conv2d(x, weight, bias, padding=padding)
+
+
+def plain_convolution(weight: Tensor, bias: Tensor | None) -> nn.Conv2d:
+    """The convolution of `convolved` as a module, which shares the kernel and the bias."""
+    c_out, c_in, k_h, k_w = weight.shape
+    padding = k_h // 2, k_w // 2
+    # On "meta", the initial weights take no memory and draw no random numbers.
+    plain = nn.Conv2d(c_in, c_out, (k_h, k_w), padding=padding, bias=False, device="meta")
+    plain.weight = nn.Parameter(weight.detach(), requires_grad=False)
+    if bias is not None:
+        plain.bias = nn.Parameter(bias.detach(), requires_grad=False)
+    return plain
 
 
 def in_channels_last(x: Tensor) -> Tensor:

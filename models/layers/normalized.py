@@ -4,6 +4,8 @@ from abc import abstractmethod
 
 from torch import Tensor, nn
 
+from models.layers.convolution import plain_convolution
+
 
 class NormalizedConv2d(nn.Module):
     """Zero-padded convolution with stride 1, a bias, and a target for the norm of its weight.
@@ -26,9 +28,4 @@ class NormalizedConv2d(nn.Module):
 
     def deployed(self) -> nn.Conv2d:
         """This layer as a plain convolution with its current effective weight."""
-        c_out, c_in, k, _ = self.weight.shape
-        # On "meta", the initial weights take no memory and draw no random numbers.
-        plain = nn.Conv2d(c_in, c_out, k, padding=k // 2, device="meta")
-        plain.weight = nn.Parameter(self.effective_weight().detach(), requires_grad=False)
-        plain.bias = nn.Parameter(self.bias.detach(), requires_grad=False)
-        return plain.train(self.training)
+        return plain_convolution(self.effective_weight(), self.bias).train(self.training)

@@ -25,7 +25,6 @@ _DTYPES = (torch.float32, torch.float64)
 _OF_ROUNDING = 1e-3
 
 
-@torch.no_grad()
 def certified_radius(
     model: IResNet,
     images: Tensor,
@@ -63,6 +62,21 @@ def certified_radius(
             images where products may be in TF32 or bfloat16, or if denormal numbers are flushed.
         RuntimeError: if the model is in training mode.
     """
+    radii, _ = certified_answers(model, images, labels, certificate, scale=scale)
+    return radii
+
+
+@torch.no_grad()
+def certified_answers(
+    model: IResNet,
+    images: Tensor,
+    labels: Tensor,
+    certificate: Certificate,
+    *,
+    scale: float = 1.0,
+) -> tuple[Tensor, Tensor | None]:
+    """`certified_radius`, and the logits (B, K) that it speaks of, in the dtype of the images; None
+    for a classifier without known bounds, which does not run."""
     check_kind("certificate", certificate, Certificate)
     certificate.check(model, IResNet)
     certificate.check_classifier(model)
@@ -76,12 +90,12 @@ def certified_radius(
     labels = checked_labels(labels, len(images), n_classes).to(images.device)
     between = _between(labels, certificate)
     if between is None:
-        return torch.full((len(images),), -math.inf, dtype=torch.float64)
+        return torch.full((len(images),), -math.inf, dtype=torch.float64), None
     of_pixels = _of_pixels(between, certificate, scale)
     if any(parameter.dtype != images.dtype for parameter in model.parameters()):
         model = deployed(model).to(images.dtype)
-    logits = model(images).double()
-    margin, others = _margin(logits, labels)
+    logits: Tensor = model(images)
+    margin, others = _margin(logits.double(), labels)
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = math.prod(model.in_shape) ** 0.5
     spread = scale * _smallest(margin, of_pixels, others).clamp(0, farthest)
@@ -96,7 +110,8 @@ def certified_radius(
     of_logits = model.head.rounding(model.classifier, running.as_input())
     of_label = of_logits.gather(1, labels.unsqueeze(1))
     rounding = between * running.error.unsqueeze(1) + of_label + of_logits
-    return _smallest(margin - 2 * ROOM * rounding, of_pixels, others).clamp(max=farthest)
+    radii = _smallest(margin - 2 * ROOM * rounding, of_pixels, others).clamp(max=farthest)
+    return radii, logits
 
 
 @torch.no_grad()

@@ -12,7 +12,7 @@ from models import (
     Certificate,
     IResNet,
     Solution,
-    certified_radius,
+    certified_answers,
     deployed,
     predicted_steps,
     radius_without_rounding,
@@ -122,17 +122,17 @@ def evaluate(
     """The answers, with proven radii, of a model in eval mode on a split, in a precision."""
     assert not model.training
     dtype, device = getattr(torch, precision), split.labels.device
-    answering = in_precision(model, precision)
     total_loss = torch.zeros((), device=device, dtype=torch.float64)
     right = torch.empty(len(split), dtype=torch.bool, device=device)
     radii, unrounded = torch.empty(2, len(split), dtype=torch.float64, device=device)
     for rows in batches(split, BATCH_SIZE):
         labels = split.labels[rows]
         images = normalized(split.images[rows]).to(dtype)
-        logits = answering(images)
+        radii[rows], logits = certified_answers(model, images, labels, certificate)
+        if logits is None:
+            logits = in_precision(model, precision)(images)
         total_loss += F.cross_entropy(logits, labels, reduction="sum")
         right[rows] = logits.argmax(1) == labels
-        radii[rows] = certified_radius(model, images, labels, certificate)
         unrounded[rows] = radius_without_rounding(logits, labels, certificate)
     return Answers(total_loss.item() / len(split), right.cpu(), radii.cpu(), unrounded.cpu())
 
