@@ -17,7 +17,6 @@ if TYPE_CHECKING:
     from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
     from models.layers.kernel_batches import map_kernels
     from models.layers.normalized import NormalizedConv2d
-    from models.layers.spectral_norm import SpectralNormConv2d
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
     from models.network.iresnet import IResNet, deployed
@@ -55,7 +54,6 @@ else:
         "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
         "models.layers.kernel_batches": "map_kernels",
         "models.layers.normalized": "NormalizedConv2d",
-        "models.layers.spectral_norm": "SpectralNormConv2d",
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",
         "models.network.iresnet": "IResNet deployed",
