@@ -156,8 +156,8 @@ class _Normalized(torch.autograd.Function):
 @torch.no_grad()
 def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int) -> None:
     """Refine every layer's sigma, in place, by n_iterations of power iteration from its last vector
-    (warm start). Small layers of one shape, or of its transpose, form one batch. Raises ValueError
-    if n_iterations < 1."""
+    (warm start), in full precision under autocast too. Small layers of one shape, or of its
+    transpose, form one batch. Raises ValueError if n_iterations < 1."""
     if n_iterations < 1:
         raise ValueError(
             f"n_power_iterations >= 1 must hold, but got n_power_iterations={n_iterations}"
@@ -172,7 +172,8 @@ def update_spectral_norm(layers: Sequence[SpectralNormConv2d], n_iterations: int
         group = sorted(members, key=_is_turned)
         weight = as_batch([_large_first(layer.weight) for layer in group])
         vector = as_batch([layer.vector for layer in group])
-        vector, outer = iterate(weight, vector, n_iterations)
+        with torch.autocast(weight.device.type, enabled=False):
+            vector, outer = iterate(weight, vector, n_iterations)
         # CUDA copies all in one operation only if each source has the layout of its buffer.
         n_straight = len(group) - sum(map(_is_turned, group))
         turned = outer[n_straight:].transpose(1, 4).contiguous().transpose(1, 4)

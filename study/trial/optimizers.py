@@ -46,7 +46,7 @@ class Optimizer(ABC):
 
     @abstractmethod
     def step(self) -> None:
-        """Change the parameters by their gradients, which all of them must have."""
+        """Change the parameters by their gradients, which all must have and which may change."""
 
     def state_dict(self) -> dict[str, Any]:
         """All that load_state_dict needs to go on from here; shares this optimizer's tensors."""

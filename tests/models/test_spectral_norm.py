@@ -146,3 +146,13 @@ def test_a_zero_weight_has_a_finite_gradient_and_recovers() -> None:
         layer.weight.copy_(saved)
     update_spectral_norm([layer], 500)
     assert math.isclose(layer.sigma.item(), dense_norm(saved, (4, 4)), rel_tol=1e-4)
+
+
+def test_power_iteration_is_as_exact_under_autocast() -> None:
+    layer = SpectralNormConv2d(3, 5, 3, size=(6, 6), coeff=0.9)
+    other = copy.deepcopy(layer)
+    update_spectral_norm([layer], 2)
+    with torch.autocast("cpu", torch.bfloat16):
+        update_spectral_norm([other], 2)
+    assert torch.equal(layer.outer, other.outer)
+    assert torch.equal(layer.vector, other.vector)
