@@ -130,7 +130,8 @@ class Block(InvertibleBlock):
         return x + self.g(x)
 
     def image(self, x: Tensor, weights: Mapping[nn.Module, Tensor]) -> Tensor:
-        return in_channels_last(super().image(x, weights))
+        # Without `weights`: an author's forward may take x alone.
+        return in_channels_last(self(in_channels_last(x)))
 
     def preimage(self, z: Tensor) -> Tensor | None:
         """The x (B, C, H, W) with x + g(x) = z; None to find it by fixed-point iteration."""

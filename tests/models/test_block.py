@@ -343,3 +343,19 @@ def test_a_certificate_is_of_the_blocks_of_its_authors() -> None:
     ):
         with pytest.raises(ValueError, match=r"a proof by the author of each block, .*elsewhere:"):
             use()
+
+
+class Doubled(Block):
+    def __init__(
+        self, channels: int, size: tuple[int, int], *, coeff: float, dropout: float
+    ) -> None:
+        super().__init__(channels, size, coeff=coeff, dropout=dropout)
+
+    def forward(self, x: Tensor) -> Tensor:  # type: ignore[override]
+        return 2 * x
+
+
+def test_a_whole_map_may_take_the_maps_alone() -> None:
+    model = IResNet((1, 4, 4), 3, (1,), block=Doubled, channel_multiplier=1).eval()
+    images = torch.rand(2, 1, 4, 4)
+    assert torch.equal(model.features(images), 2 * images)
