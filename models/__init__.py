@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
     from models.network.iresnet import IResNet, deployed
-    from models.network.training_pass import training_logits
+    from models.network.training_pass import NotReversedError, kept_bytes, training_logits
     from models.proofs.certification import certify, with_classifier
     from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
     from models.proofs.empirical_lipschitz import empirical_lipschitz
@@ -57,7 +57,7 @@ else:
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",
         "models.network.iresnet": "IResNet deployed",
-        "models.network.training_pass": "training_logits",
+        "models.network.training_pass": "NotReversedError kept_bytes training_logits",
         "models.proofs.certification": "certify with_classifier",
         "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",

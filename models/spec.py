@@ -158,6 +158,12 @@ class NetworkSettings:
         """The kernel size of the convolutions of potential blocks."""
         return 3 if self.patch == 0 else 1
 
+    @property
+    def is_reversible(self) -> bool:
+        """Whether a reversible training inverts every block."""
+        on_patches = not self.blocks or (self._kind.patches and self.kernel_size == 1)
+        return on_patches and self.norm == "spectral"
+
     def inner_channels(self, channels: int, *, dense: bool = False) -> int:
         """The inner channels of a block, or of a dense block, that has so many channels."""
         return max(1, channels // ((self.dense_bottleneck if dense else 0) or self.bottleneck))

@@ -25,7 +25,7 @@ from models.blocks.invertible_block import (
     scale_convolution,
 )
 from models.floats.raised import raised_product
-from models.inverse.decoupled import decoupled, scalar_inverse, solve_decoupled
+from models.inverse.decoupled import decoupled, scalar_solution, solve_decoupled
 from models.inverse.fixed_point import Solution
 from models.layers.activations import ACTIVATIONS
 from models.layers.convolution import convolved, plain_convolution
@@ -168,8 +168,7 @@ class PotentialBlock(InvertibleBlock):
         step = solve_decoupled(
             weight,
             near,
-            lambda u, rows: u * on[rows],
-            lambda v, rows: v / (1 - near.scale * on[rows]),
+            lambda w, rows: w * on[rows] / (1 - near.scale),
             F.linear(z, weight),
             z,
             rtol=rtol**2,  # which costs next to nothing, and saves the caller a step
@@ -229,16 +228,15 @@ def _decoupled(
         return None
     matrix = weight.flatten(1)
     near = decoupled(matrix)
-    inverse = None if near is None else scalar_inverse(activation, near.scale)
-    if near is None or inverse is None:
+    solve = None if near is None else scalar_solution(activation, near.scale)
+    if near is None or solve is None:
         return None
     with torch.autocast(z.device.type, enabled=False):
         pixels = z.permute(0, 2, 3, 1)
         solution = solve_decoupled(
             matrix,
             near,
-            lambda u, _: activation(u),
-            lambda v, _: inverse(v),
+            lambda w, _: solve(w),
             F.linear(pixels, matrix, bias),
             pixels,
             **settings,

@@ -9,7 +9,6 @@ is off by d in w = v + R k(u), the image of x is off by at most |W| |d|.
 
 from collections.abc import Callable
 from dataclasses import replace
-from functools import partial
 from typing import Any, NamedTuple
 
 import torch
@@ -48,18 +47,19 @@ def decoupled(weight: Tensor) -> Near | None:
     return Near(scale, rest) if is_near else None
 
 
-def scalar_inverse(activation: nn.Module, scale: float) -> Entrywise | None:
-    """The entrywise map w -> u with u - s k(u) = w, for an activation k with slopes in [0, 1] and
-    s = `scale` < 1; None for an activation that is not known here."""
+def scalar_solution(activation: nn.Module, scale: float | Tensor) -> Entrywise | None:
+    """The entrywise map w -> k(u) for the u with u - s k(u) = w, an activation k with slopes in
+    [0, 1], and s = `scale` < 1, a number or one for each entry; None for an activation that is not
+    known here."""
     kind = type(activation)
     if kind is nn.ReLU:
-        return lambda w: torch.where(w > 0, w / (1 - scale), w)
+        return lambda w: activation(w) / (1 - scale)
     if (kind is nn.ELU and activation.alpha != 1) or kind not in _SLOPES:
         return None
-    return partial(_by_newton, activation, _SLOPES[kind], scale)
+    return lambda w: activation(_by_newton(activation, _SLOPES[kind], scale, w))
 
 
-def _by_newton(activation: nn.Module, slope: Entrywise, scale: float, w: Tensor) -> Tensor:
+def _by_newton(activation: nn.Module, slope: Entrywise, scale: float | Tensor, w: Tensor) -> Tensor:
     """u with u - s k(u) = w. The left side is concave in u and rises by 1 - s at least: after one
     Newton step every further one moves up, to the solution and not beyond."""
     u, unit = w, torch.finfo(w.dtype).eps
@@ -72,7 +72,7 @@ def _by_newton(activation: nn.Module, slope: Entrywise, scale: float, w: Tensor)
 
 
 def solve_decoupled(
-    weight: Tensor, near: Near, activation: OfRows, inverse: OfRows, v: Tensor, z: Tensor,
+    weight: Tensor, near: Near, solve: OfRows, v: Tensor, z: Tensor,
     **settings: Any,
 ) -> Solution:  # fmt: skip
     """The x (B, H, W, channels) with x - W^T k(W x + b) = z; settings as in `fixed_point`, whose
@@ -80,18 +80,18 @@ def solve_decoupled(
 
     Args:
         weight, near: W (n, channels), and what `decoupled` says of it.
-        activation, inverse: k, and the map w -> u with u - s k(u) = w: entrywise, for the samples
-            `rows` of z, as in `fixed_point`.
+        solve: the map w -> k(u) with u - s k(u) = w: entrywise, for the samples `rows` of z, as in
+            `fixed_point`.
         v: W z + b, (B, H, W, n).
         z: (B, H, W, channels).
     """
 
     def step(w: Tensor, rows: Tensor) -> Tensor:
-        return v[rows] + activation(inverse(w, rows), rows) @ near.rest
+        return v[rows] + solve(w, rows) @ near.rest
 
     solution = fixed_point(step, v, **settings)
     everyone = torch.arange(len(v), device=v.device)
-    x = z + activation(inverse(solution.last_iterate, everyone), everyone) @ weight
+    x = z + solve(solution.last_iterate, everyone) @ weight
     # As far as the image of x is off z, in exact arithmetic: |W| times a step of w.
     norm = (near.scale + near.rest.norm()).sqrt()
     return replace(

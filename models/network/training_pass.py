@@ -3,6 +3,9 @@
 A run of potential blocks with orthonormal rows is one function. Its maps are matrices with a column
 for each image, so that each kind of block sees its pixels or patches as columns without a copy, and
 to cut other patches is to move rows: a permutation.
+
+A reversible run keeps its first and its last map, however deep it is. Its backward pass computes
+the maps between them anew, from the last one back.
 """
 
 from collections.abc import Sequence
@@ -17,18 +20,37 @@ from torch.autograd.function import once_differentiable
 from models.blocks.invertible_block import InvertibleBlock
 from models.blocks.potential import PotentialBlock
 from models.isometries import Flatten, Patches, Shape
-from models.layers.activations import ACTIVATIONS, gradient_through
+from models.layers.activations import ACTIVATIONS
 from models.layers.orthonormal import OrthonormalConv2d
+from models.network.column_block import ColumnBlock, Inside
 from models.network.iresnet import IResNet
 
+# The largest error of a map that comes back, relative to the maps of its batch.
+_TOLERANCE = 0.01
 
-def training_logits(model: IResNet, x: Tensor) -> Tensor:
+
+class NotReversedError(ArithmeticError):
+    """A reversible run of blocks amplifies rounding too much: its input does not come back."""
+
+
+def training_logits(model: IResNet, x: Tensor, *, reversible: bool = False) -> Tensor:
     """The logits (B, n_classes) of a network in training mode for images x (B, C, H, W): model(x)
-    with other rounding, other draws of dropout masks, and, under autocast, maps in its dtype."""
+    with other rounding, other draws of dropout masks, and, under autocast, maps in its dtype.
+
+    Args:
+        reversible: whether the backward pass inverts potential blocks with orthonormal rows, in
+            place of keeping their maps; see `is_reversible`. All other blocks keep theirs. Maps
+            between such blocks stay in the dtype of x, under autocast too; products do not.
+
+    The backward pass of a reversible one raises NotReversedError if an input of a run of such
+    blocks comes back off by more than 0.01 of the root mean square of the batch's norms, l2. With
+    coeff / (1 - dropout) below 1, as an inverse needs it, these blocks move no two points apart,
+    so that no later map is further off, but for rounding.
+    """
     weights = model.effective_weights()
     for in_run, modules in groupby(model.body, _joins):
         if in_run:
-            x = _through(list(modules), x)
+            x = _through(list(modules), x, reversible)
             continue
         for module in modules:
             x = module.image(x, weights) if isinstance(module, InvertibleBlock) else module(x)
@@ -36,11 +58,28 @@ def training_logits(model: IResNet, x: Tensor) -> Tensor:
     return logits
 
 
+def is_reversible(block: nn.Module) -> bool:
+    """Whether a reversible training pass inverts this block: a potential block of this package on
+    patches or single pixels, under norm: spectral."""
+    if type(block) is not PotentialBlock or type(block.conv) is not OrthonormalConv2d:
+        return False
+    return type(block.activation) in ACTIVATIONS.values()
+
+
+def kept_bytes(model: IResNet, batch_size: int, dtype: torch.dtype) -> int:
+    """The bytes of the maps of all reversible blocks that a training pass in `dtype` keeps if it is
+    not reversible, for so many images."""
+    n_numbers = 0
+    for block in model.blocks:
+        if isinstance(block, PotentialBlock) and is_reversible(block):
+            n_inner = len(block.conv.weight) * (1 if block.dropout is None else 2)
+            channels, height, width = block.in_shape
+            n_numbers += (channels + n_inner) * height * width
+    return n_numbers * batch_size * dtype.itemsize
+
+
 def _joins(module: nn.Module) -> bool:
-    if type(module) is PotentialBlock:
-        is_known = type(module.activation) in ACTIVATIONS.values()
-        return is_known and type(module.conv) is OrthonormalConv2d
-    return isinstance(module, Flatten | Patches)
+    return is_reversible(module) or isinstance(module, Flatten | Patches)
 
 
 @dataclass(frozen=True)
@@ -51,46 +90,44 @@ class _Moved:
     back: Tensor
 
 
-@dataclass(frozen=True)
-class _Block:
-    """x - c W^T m k(c W x + b) for the columns x (C, N), with a dropout mask m."""
-
-    coeff: float
-    activation: nn.Module
-    dropout: nn.Module | None
+_Step = _Moved | ColumnBlock
 
 
-def _through(modules: Sequence[nn.Module], x: Tensor) -> Tensor:
+def _through(modules: Sequence[nn.Module], x: Tensor, reversible: bool) -> Tensor:
     """The image of x (B, C, H, W) under consecutive modules that join a run."""
     dtype, device = x.dtype, x.device
     if torch.is_autocast_enabled(device.type):
         dtype = torch.get_autocast_dtype(device.type)
-    steps: list[_Moved | _Block] = []
+    steps: list[_Step] = []
     parameters: list[Tensor] = []
     shape: Shape = (x.shape[1], x.shape[2], x.shape[3])
     for module in modules:
         if isinstance(module, PotentialBlock):
             conv = module.conv
             assert isinstance(conv, OrthonormalConv2d)
-            steps.append(_Block(conv.coeff, module.activation, module.dropout))
+            p = 0.0 if module.dropout is None else module.dropout.p
+            seed = int(torch.randint(2**63 - 1, ())) if p > 0 else 0
+            steps.append(ColumnBlock(conv.coeff, module.activation, p, seed))
             parameters += [conv.weight, conv.bias]
         elif isinstance(module, Patches):
             steps.append(_Moved(*(order.to(device) for order in module.orders(shape))))
             shape = module.out_shape("", shape)
         elif isinstance(module, Flatten):
             shape = module.out_shape("", shape)
-    columns = x.to(dtype).permute(1, 2, 3, 0).reshape(-1, len(x))
+    columns = (x if reversible else x.to(dtype)).permute(1, 2, 3, 0).reshape(-1, len(x))
+    run = _ReversibleRun if reversible else _Run
     # torch's annotations leave `apply` out.
-    image: Tensor = _Run.apply(columns, steps, *parameters)  # type: ignore[no-untyped-call]
+    image: Tensor = run.apply(columns, dtype, steps, *parameters)  # type: ignore[no-untyped-call]
     return image.view(*shape, len(x)).permute(3, 0, 1, 2)
 
 
 class _Run(torch.autograd.Function):
-    """Columns (D, B) after the steps of a run: blocks, and permutations of the rows."""
+    """Columns (D, B) after the steps of a run: blocks, whose weights and biases are `parameters`,
+    and permutations of the rows. Products are computed in `dtype`."""
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, steps: Sequence[_Moved | _Block], *parameters: Tensor
+        ctx: Any, x: Tensor, dtype: torch.dtype, steps: Sequence[_Step], *parameters: Tensor
     ) -> Tensor:
         kept: list[Tensor | None] = []
         left = iter(parameters)
@@ -98,14 +135,12 @@ class _Run(torch.autograd.Function):
             if isinstance(step, _Moved):
                 x = x.index_select(0, step.to)
                 continue
-            weight, bias = next(left).flatten(1).to(x.dtype), next(left).to(x.dtype)
+            weight, bias = _matrix(next(left), dtype), next(left).to(dtype)
             columns = x.view(weight.shape[1], -1)
-            inner = torch.addmm(bias.unsqueeze(1), weight, columns, alpha=step.coeff)
-            inner = step.activation(inner)
-            mask = None if step.dropout is None else step.dropout(torch.ones_like(inner))
-            kept += [weight, columns, inner, mask]
-            inner = inner if mask is None else inner * mask
-            x = torch.addmm(columns, weight.T, inner, alpha=-step.coeff).view_as(x)
+            inside = step.inside(weight, bias, columns)
+            kept += [weight, *inside]
+            x = x.clone()
+            step.apply_(weight, x.view_as(columns), inside)
         ctx.save_for_backward(*kept)
         ctx.steps = steps
         return x
@@ -114,20 +149,72 @@ class _Run(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         kept, of_parameters = list(ctx.saved_tensors), list[Tensor]()
-        gradient = gradient.contiguous()
+        gradient = gradient.clone(memory_format=torch.contiguous_format)
         for step in reversed(ctx.steps):
             if isinstance(step, _Moved):
                 gradient = gradient.index_select(0, step.back)
                 continue
             mask, inner, columns, weight = (kept.pop() for _ in range(4))
-            c, outer = step.coeff, gradient.view_as(columns)
-            # Up to the factor -c.
-            slope = torch.mm(weight, outer)
-            slope = slope if mask is None else slope.mul_(mask)
-            slope = gradient_through(step.activation, inner, slope)
-            inner = inner if mask is None else inner * mask
-            of_weight = torch.mm(inner, outer.T)
-            of_weight.addmm_(slope, columns.T, beta=-c, alpha=-(c**2))
-            of_parameters += [slope.sum(dim=1).mul_(-c), of_weight.view(*of_weight.shape, 1, 1)]
-            gradient = torch.addmm(outer, weight.T, slope, alpha=-(c**2)).view_as(gradient)
-        return gradient, None, *reversed(of_parameters)
+            inside = Inside(columns, inner, mask)
+            of_weight, of_bias = step.backward_(weight, inside, gradient.view_as(columns))
+            of_parameters += [of_bias, of_weight.view(*of_weight.shape, 1, 1)]
+        return gradient, None, None, *reversed(of_parameters)
+
+
+class _ReversibleRun(torch.autograd.Function):
+    """As _Run, with maps in the dtype of x, of which only the first and the last are kept."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, dtype: torch.dtype, steps: Sequence[_Step], *parameters: Tensor
+    ) -> Tensor:
+        start, left = x, iter(parameters)
+        x = x.clone()
+        for step in steps:
+            if isinstance(step, _Moved):
+                x = x.index_select(0, step.to)
+                continue
+            weight, bias = _matrix(next(left), dtype), next(left).to(dtype)
+            columns = x.view(weight.shape[1], -1)
+            step.apply_(weight, columns, step.inside(weight, bias, columns))
+        ctx.save_for_backward(start, x, *parameters)
+        ctx.steps, ctx.dtype = steps, dtype
+        return x
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
+        start, image, *left = ctx.saved_tensors
+        of_parameters: list[Tensor] = []
+        x = image.clone()
+        gradient = gradient.to(ctx.dtype, copy=True, memory_format=torch.contiguous_format)
+        for step in reversed(ctx.steps):
+            if isinstance(step, _Moved):
+                x, gradient = x.index_select(0, step.back), gradient.index_select(0, step.back)
+                continue
+            parameter = left.pop(-2)
+            weight, bias = _matrix(parameter, ctx.dtype), left.pop().to(ctx.dtype)
+            columns = x.view(weight.shape[1], -1)
+            inside = step.invert_(weight, bias, columns)
+            of_weight, of_bias = step.backward_(weight, inside, gradient.view_as(columns))
+            # Rounded copies of all gradients would pile up until autograd casts them.
+            of_parameters += [of_bias, of_weight.to(parameter.dtype).view_as(parameter)]
+        _check_reversed(start, x, image)
+        return gradient.to(start.dtype), None, None, *reversed(of_parameters)
+
+
+def _matrix(kernel: Tensor, dtype: torch.dtype) -> Tensor:
+    """The matrix (n, C) of a kernel (n, C, 1, 1)."""
+    return kernel.flatten(1).to(dtype)
+
+
+def _check_reversed(start: Tensor, x: Tensor, image: Tensor) -> None:
+    """Check that what came back, x (D, B), is `start`, of which `image` is the image."""
+    size = start.norm() / start.shape[1] ** 0.5
+    off = (torch.linalg.vector_norm(x - start, dim=0).max() / size).item()
+    # A training that diverged is not to be mistaken for one that cannot be inverted.
+    if not off <= _TOLERANCE and bool(image.isfinite().all()):
+        raise NotReversedError(
+            f"images must come back through the inverse, up to {_TOLERANCE} of their norm, but one "
+            f"is off by {off:.3g}: take precision float32, a smaller coeff, or reversible false"
+        )

@@ -152,7 +152,15 @@ class TrainingConfig:
     """The precision of the training passes and of Muon's matrix products; evaluation, certificate
     and inverse use float32 or better."""
 
+    reversible: Literal[False, True, "auto"] = False
+    """Whether the backward pass computes the maps of blocks from those behind them, by the inverse,
+    so that memory does not grow with depth: for blocks on patches and dense blocks, with norm:
+    spectral. auto: where those maps would take more than a quarter of the memory of the GPU, or of
+    the machine."""
+
     def __post_init__(self) -> None:
+        rule = "must be false where compile is true"
+        require(not (self.reversible and self.compile), rule, "reversible", self.reversible)
         can_be = not self.nesterov or self.momentum > 0
         require(can_be, "must not be true where momentum is 0", "nesterov", self.nesterov)
         milestones = list(self.lr_milestones)
@@ -233,6 +241,12 @@ class TrialConfig:
         if loss == "margin" and not (SLOPE_KNOWN[model.head] and model.norm == "spectral"):
             rule = f"must be another {needed} and model.norm: spectral"
             raise ConfigError(rule, "training.loss", loss)
+        if self.training.reversible is True and not model.is_reversible:
+            rule = (
+                "must be false or auto unless model has norm: spectral, and blocks: [], or "
+                "block: potential and a patch"
+            )
+            raise ConfigError(rule, "training.reversible", True)
 
     @property
     def proven_by(self) -> tuple[str, ...]:

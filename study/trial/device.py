@@ -1,5 +1,6 @@
 """The device of a trial: its name and its use; whether CUDA works, and what to change if not."""
 
+import os
 import platform
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,6 +81,13 @@ def device_name(device: torch.device) -> str:
             if key.strip() == "model name":
                 return value.strip()
     return platform.processor() or platform.machine()
+
+
+def memory_bytes(device: torch.device) -> int:
+    """All the memory of a GPU, or of the machine, whoever uses it."""
+    if device.type == "cuda":
+        return torch.cuda.get_device_properties(device).total_memory
+    return os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
 
 
 def gpu_use(device: torch.device) -> dict[str, float]:

@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import IResNet, Loss, head_loss, training_logits
-from study.config.trial import TrialConfig
+from models import IResNet, Loss, NotReversedError, head_loss, kept_bytes, training_logits
+from study.config.trial import TrainingConfig, TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset, batches, normalized
-from study.trial.device import device_name, gpu_use
+from study.trial.device import device_name, gpu_use, memory_bytes
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -33,6 +33,9 @@ from study.trial.measured.evaluation import (
 from study.trial.measured.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
+
+# Of the memory of a device, for the maps that a backward pass needs: more takes a reversible one.
+_LARGEST_SHARE = 0.25
 
 
 class Training:
@@ -59,6 +62,7 @@ class Training:
         self._forward = (
             torch.compile(self.model, fullgraph=True) if config.training.compile else None
         )
+        self._reversible = _reversible(self.model, config.training, self.device)
         self.optimizer = make_optimizer(self.model, config.training)
         self._loss = make_loss(config, target_lipschitz(self.model))
         self.epoch = 0
@@ -75,7 +79,10 @@ class Training:
             torch.cuda.reset_peak_memory_stats(self.device)
         start = time.perf_counter()
         for _ in range(n_epochs):
-            train_loss, train_accuracy = self._train_epoch()
+            try:
+                train_loss, train_accuracy = self._train_epoch()
+            except NotReversedError as error:
+                return self.failed(f"training.reversible, in epoch {self.epoch + 1}: {error}")
             self.epoch += 1
             if not math.isfinite(train_loss):
                 return self.failed(f"diverged: {TRAIN_LOSS} is {train_loss} in epoch {self.epoch}")
@@ -188,7 +195,10 @@ class Training:
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             images = normalized(images)
-            logits = training_logits(model, images) if compiled is None else compiled(images)
+            if compiled is None:
+                logits = training_logits(model, images, reversible=self._reversible)
+            else:
+                logits = compiled(images)
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
         slopes = partial(model.head.slopes, model.classifier)
         loss = self._loss(slopes, logits.float(), labels)
@@ -234,6 +244,16 @@ class Training:
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])
         self._completed = self._answers = None
+
+
+def _reversible(model: IResNet, settings: TrainingConfig, device: torch.device) -> bool:
+    """Whether the backward pass inverts blocks; `auto` is decided by the device alone, and not by
+    what else runs there, so that the same seed gives the same numbers."""
+    if settings.reversible != "auto":
+        return settings.reversible
+    dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
+    kept = kept_bytes(model, settings.batch_size, dtype)
+    return kept > _LARGEST_SHARE * memory_bytes(device)
 
 
 def make_loss(config: TrialConfig, lipschitz: float) -> Loss:

@@ -92,3 +92,27 @@ def test_a_trial_takes_the_rungs_below_its_own_target() -> None:
     assert potential.resolve({"coeff": 0.7}, seed=0).ladder == (0.5, 0.3)
     plain = tiny(search={"ladder": ladder}, model={"norm": "none"})
     assert plain.resolve({"coeff": 0.3}, seed=0).ladder == (0.9, 0.5, 0.3)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        {"block": "bottleneck"},
+        {"block": "potential"},  # on whole maps, by convolutions
+        {"blocks": [], "dense_blocks": 2, "norm": "none"},
+    ],
+)
+def test_only_what_can_be_inverted_is_trained_reversibly(model: dict[str, Any]) -> None:
+    dense = {"blocks": [], "dense_blocks": 2}
+    patches = {"block": "potential", "patch": 2, "dense_blocks": 0}
+    reversible = {"training": {"reversible": True}}
+    for able in (dense, patches):
+        study = parse(changed(RAW, {"model": able, **reversible}), "x")
+        assert study.resolve({}, seed=0).training.reversible is True
+    with pytest.raises(ConfigError, match=r"training.reversible: must be false or auto unless"):
+        parse(changed(RAW, {"model": model, **reversible}), "x").resolve({}, seed=0)
+    auto = changed(RAW, {"model": model, "training": {"reversible": "auto"}})
+    assert parse(auto, "x").resolve({}, seed=0).training.reversible == "auto"
+    both = changed(RAW, {"model": dense, "training": {"reversible": True, "compile": True}})
+    with pytest.raises(ConfigError, match=r"must be false where compile is true, but got True"):
+        parse(both, "x")

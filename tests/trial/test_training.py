@@ -5,11 +5,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from models import IResNet, certify, read_network
+from models.network import column_block
 from study.config.trial import (
     DataConfig,
     EvaluationConfig,
@@ -19,6 +21,7 @@ from study.config.trial import (
 )
 from study.errors import ConfigError
 from study.metrics.reports import TrialReport, TrialStatus
+from study.trial import training
 from study.trial.check import check
 from study.trial.data import sources
 from study.trial.data import tensors as data
@@ -137,6 +140,48 @@ def test_a_run_that_diverges_fails_at_once_with_the_reason() -> None:
     )
     (report,) = train(config)
     assert failure_of(report).startswith("diverged: train_loss is nan in epoch 1")
+
+
+# Dense blocks, which a reversible training inverts.
+DENSE = replace(
+    BRIEF,
+    model=ModelConfig(
+        blocks=(), dense_blocks=4, head="lipschitz", coeff=0.4, channel_multiplier=1, dropout=0.0
+    ),
+    training=replace(BRIEF.training, optimizer="muon", reversible=True),
+)
+
+
+def test_a_reversible_training_is_the_same_training() -> None:
+    config = replace(DENSE, model=replace(DENSE.model, dropout=0.2))
+    plain = replace(config, training=replace(config.training, reversible=False))
+    ours, theirs = (epoch_of(*train(each)) for each in (config, plain))
+    assert ours.train_loss == pytest.approx(theirs.train_loss, rel=1e-4)
+    assert ours.certified_accuracy == pytest.approx(theirs.certified_accuracy, abs=0.01)
+
+
+def test_a_reversible_training_fails_where_images_do_not_come_back() -> None:
+    settings = replace(DENSE.training, precision="bf16")
+    (report,) = train(replace(DENSE, model=replace(DENSE.model, coeff=0.99), training=settings))
+    reason = failure_of(report)
+    assert reason.startswith("training.reversible, in epoch 1: images must come back through")
+
+
+def test_auto_trains_reversibly_where_maps_would_fill_the_memory(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(
+        column_block.ColumnBlock, "invert_", inverted := Mock(side_effect=KeyError("inverted"))
+    )
+    auto = replace(DENSE, training=replace(DENSE.training, reversible="auto"))
+    # In each of 4 blocks 64 numbers and 64 / 4 inner ones, of 128 images, 4 bytes each.
+    bytes_kept = 4 * (64 + 64 // auto.model.bottleneck) * 128 * 4
+    monkeypatch.setattr(training, "memory_bytes", lambda device: 4 * bytes_kept)
+    list(train(auto))
+    inverted.assert_not_called()
+    monkeypatch.setattr(training, "memory_bytes", lambda device: 4 * bytes_kept - 1)
+    with pytest.raises(KeyError, match="inverted"):
+        list(train(auto))
 
 
 def test_a_report_whose_objective_is_not_finite_is_not_sent(
