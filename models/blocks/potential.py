@@ -4,7 +4,6 @@ Meunier et al. 2022, "A dynamical system perspective for Lipschitz neural networ
 |W|^2 <= 2 and without an inverse.
 """
 
-import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -134,7 +133,7 @@ class PotentialBlock(InvertibleBlock):
         weight = self._weight()
         first = plain_convolution(weight, self.conv.bias)
         last = plain_convolution(-adjoint_kernel(weight), None)
-        return nn.Sequential(first, copy.deepcopy(self.activation), last).train(self.training)
+        return nn.Sequential(first, self.activation, last).train(self.training)
 
     def layers(self) -> Layers:
         weight, bias = self._weight().detach(), self.conv.bias

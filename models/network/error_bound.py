@@ -2,6 +2,8 @@
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import accumulate
+from operator import mul
 from typing import Any, cast
 
 import torch
@@ -11,15 +13,17 @@ from models.blocks.invertible_block import BlockBound, InvertibleBlock
 from models.floats.threads import single_threaded_operations
 from models.floats.torch_modes import reduced_products, refuse_flushed_denormals
 from models.network.double_double import DoubleDouble, add, residual_bound, takes
-from models.norms.rounding import ROOM, Running, after_block, norm_of
+from models.norms.rounding import ROOM, UNITS, Running, after_block, norm_of
 
 # How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
 # The most Newton steps in double-double arithmetic that follow, the rtol to which each is solved,
-# and the residual, relative to z, that needs no further one.
+# and the residual, relative to z, that needs no further one: at least the first of these, and more
+# where all blocks before it cannot make more of it than this share of a unit of rounding.
 _N_NEWTON_STEPS = 2
 _STEP_RTOL = 1e-6
 _ENOUGH = 1e-22
+_SHARE = 2**-10
 
 
 @torch.no_grad()
@@ -31,9 +35,10 @@ def error_bounds(
     the second also where products may have been computed in less than the precision of z.
 
     The blocks are inverted once more in float64, and blocks of ReLU are refined by Newton steps in
-    double-double arithmetic: in float64 alone, the bound of a deep network would be far above its
-    error. Let x_t be these iterates, r_t = x_t + g(x_t) - x_{t+1}, and c_t the bounds of the
-    blocks' inverses. Then the exact preimages are within e_t = c_t (e_{t+1} + ||r_t||) of the x_t.
+    double-double arithmetic where that counts beside the rounding of z: in float64 alone, the bound
+    of a deep network would be far above its error. Let x_t be these iterates, r_t = x_t + g(x_t) -
+    x_{t+1}, and c_t the bounds of the blocks' inverses. Then the exact preimages are within
+    e_t = c_t (e_{t+1} + ||r_t||) of the x_t.
 
     The values of the forward pass are within some distance d_t of x_t. A running error analysis
     around x_t bounds the rounding of a block there by p_t + q_t d_t. So d_t is at most
@@ -62,6 +67,8 @@ def _error_bounds(
     x, error = (z, torch.zeros_like(z)), z.new_zeros(len(z))
     of_pass = error
     errors = error.new_full((len(left), len(z)), math.inf)
+    # By how much the blocks from the first on amplify a residual.
+    grown = list(accumulate((bound.inverse_lipschitz_upper_bound for bound in left), mul))
     of_image = error.new_full((len(z),), math.inf)
     for module in reversed(body):
         if not isinstance(module, InvertibleBlock):
@@ -74,7 +81,8 @@ def _error_bounds(
         if residual is None:
             break
         residual = residual.cpu()
-        x, off = _preimage(module, residual.double(), x, proven.expands)
+        enough = max(_ENOUGH, _SHARE * UNITS[dtype][0] / grown[len(left)])
+        x, off = _preimage(module, residual.double(), x, proven.expands, enough)
         error = inverse_lipschitz * (error + off)
         without = inverse_lipschitz * (of_pass + off)
         of_pass = _off_the_pass(residual, x, dtype, inverse_lipschitz, without)
@@ -111,18 +119,22 @@ def _off_the_pass(
 
 
 def _preimage(
-    block: InvertibleBlock, residual: nn.Sequential, z: DoubleDouble, expanding: bool
+    block: InvertibleBlock, residual: nn.Sequential, z: DoubleDouble, expanding: bool, enough: float
 ) -> tuple[DoubleDouble, Tensor]:
     """Returns (x, bound), for the g of a block in plain modules and float64: x with x + g(x) = z,
-    nearly, and a proven bound (B,) of ||x + g(x) - z||, l2."""
+    nearly, and a proven bound (B,) of ||x + g(x) - z||, l2. A bound of `enough`, by the norm of z,
+    will do."""
     settings = {"rtol": _RTOL, "max_steps": _MAX_STEPS, "expanding": expanding}
     start = block.exact_inverse(residual, z[0], **settings)
     x = start.last_iterate, torch.zeros_like(z[0])
-    if not takes(residual):
-        return x, _residual_bound(residual, x[0], z[0]) + norm_of(z[1])
+    in_double = not takes(residual)
+    if in_double or enough > UNITS[torch.float64][0]:
+        bound = ROOM * (_residual_bound(residual, x[0], z[0]) + norm_of(z[1]))
+        if in_double or bool((bound <= enough * norm_of(z[0])).all()):
+            return x, bound
     for _ in range(_N_NEWTON_STEPS):
         missing, bound = residual_bound(residual, x, z)
-        if bool((bound <= _ENOUGH * norm_of(z[0])).all()):
+        if bool((bound <= enough * norm_of(z[0])).all()):
             return x, bound
         step = block.newton_step(residual, x[0], missing, _STEP_RTOL)
         x = add(x, (step, torch.zeros_like(step)))

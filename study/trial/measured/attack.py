@@ -31,16 +31,19 @@ def attacked_accuracy(
 ) -> float:
     """The fraction in [0, 1] of the first N_ATTACKED test images that are classified right and stay
     so under attacks within the trial's radius, l2, in pixels of [0, 1]: one attack keeps pixels in
-    [0, 1], one does not. In the precision of the trial's evaluation. Raises BrokenProofError if an
-    attack succeeds at an image with a larger proven radius."""
+    [0, 1], one does not. Points are sought in the precision of the model, and answered in that of
+    the trial's evaluation. Raises BrokenProofError if an attack succeeds at an image with a larger
+    proven radius."""
     radius, dtype = trial.radius, getattr(torch, trial.precision)
-    images, labels = normalized(test.images[:N_ATTACKED]).to(dtype), test.labels[:N_ATTACKED]
-    radii = certified_radius(model, images, labels, certificate)
-    answering = in_precision(model, trial.precision)
+    images, labels = normalized(test.images[:N_ATTACKED]), test.labels[:N_ATTACKED]
+    radii = certified_radius(model, images.to(dtype), labels, certificate)
     in_box = torch.tensor([True, False], device=labels.device).repeat_interleave(len(labels))
     # Both attacks at once: small networks take as long for twice as many images.
-    twice = images.repeat(2, 1, 1, 1), labels.repeat(2)
-    is_right = withstands(answering, *twice, radius, in_box=in_box).view(2, -1).all(dim=0)
+    twice, labels_twice = images.repeat(2, 1, 1, 1), labels.repeat(2)
+    found = attacked(model, twice, labels_twice, radius, in_box=in_box).to(dtype)
+    with torch.no_grad():
+        is_right = _stays(in_precision(model, trial.precision)(found), labels_twice)
+    is_right = is_right.view(2, -1).all(dim=0)
     # Points of the attack are in the ball up to their rounding.
     broken = ((radii > radius * (1 + 1e-5)) & ~is_right).nonzero().flatten().tolist()
     if broken:
@@ -51,17 +54,18 @@ def attacked_accuracy(
     return int(is_right.sum()) / len(labels)
 
 
-def withstands(
+def attacked(
     model: IResNet, images: Tensor, labels: Tensor, radius: float, *, in_box: bool | Tensor
 ) -> Tensor:
-    """Which images (B, C, H, W) are classified right and stay so under the attack: bool (B,).
+    """A point within the radius of each image (B, C, H, W) that the model classifies wrong, as far
+    as the attack finds one, and the image itself otherwise: (B, C, H, W).
 
     Each start ascends the gradient of the margin of the best wrong class, in steps of fixed length.
     The first starts at the image, the others at random in the ball. `in_box`, also bool (B,),
     clamps all points to valid pixels. Images whose answer changes drop out. From the second on, a
     start that changes no answer is the last.
     """
-    generator = torch.Generator().manual_seed(0)
+    generator, found = torch.Generator().manual_seed(0), images.clone()
     is_right = torch.ones(len(labels), dtype=torch.bool, device=labels.device)
     clamped = torch.as_tensor(in_box, device=labels.device).expand(len(labels)).view(-1, 1, 1, 1)
     n_before = -1
@@ -82,9 +86,9 @@ def withstands(
             of_label = logits.gather(1, labels[rows].unsqueeze(1)).squeeze(1)
             others = logits.scatter(1, labels[rows].unsqueeze(1), -torch.inf).amax(dim=1)
             loss = others - of_label
-            # The classifier's decision; a margin that is not finite counts as wrong.
-            stays = (logits.argmax(dim=1) == labels[rows]) & loss.isfinite()
+            stays = _stays(logits, labels[rows])
             is_right[rows] = stays
+            found[rows[~stays]] = at.detach()[~stays]
             if step == _N_STEPS or not bool(stays.any()):
                 break
             (slope,) = torch.autograd.grad(loss[stays].sum(), at)
@@ -92,7 +96,13 @@ def withstands(
             size = _norm(slope).clamp(min=torch.finfo(slope.dtype).tiny).view(-1, 1, 1, 1)
             moved = at.detach()[stays] - images[rows] + slope / size * (_STEP * radius / _N_STEPS)
             moved = moved * (radius / _norm(moved).clamp(min=radius)).view(-1, 1, 1, 1)
-    return is_right
+    return found
+
+
+def _stays(logits: Tensor, labels: Tensor) -> Tensor:
+    """Whether the classifier decides for the label: bool (B,). Logits that are not finite count as
+    wrong."""
+    return (logits.argmax(dim=1) == labels) & logits.isfinite().all(dim=1)
 
 
 def _norm(x: Tensor) -> Tensor:
