@@ -13,7 +13,14 @@ import torch
 from torch import Tensor, nn
 
 from models.layers.convolution import convolved
-from models.norms.rounding import ROOM, UNITS, absolute_norm, norm_of
+from models.norms.rounding import (
+    ROOM,
+    UNITS,
+    Running,
+    absolute_norm,
+    after_layer,
+    norm_of,
+)
 
 DoubleDouble = tuple[Tensor, Tensor]
 """(high, low): float64, with their sum the number; |low| is at most a unit of rounding of
@@ -23,7 +30,7 @@ _UNIT, _UNDERFLOW = UNITS[torch.float64]
 
 
 def takes(residual: nn.Sequential) -> bool:
-    """Whether `residual_bound` accepts g in eval mode: it has only convolutions and ReLU."""
+    """Whether `residual_of` accepts g in eval mode: it has only convolutions and ReLU."""
     return all(isinstance(module, nn.Conv2d | nn.ReLU | nn.Dropout) for module in residual)
 
 
@@ -34,11 +41,10 @@ def add(left: DoubleDouble, right: DoubleDouble) -> DoubleDouble:
 
 
 @torch.no_grad()
-def residual_bound(
-    residual: nn.Sequential, x: DoubleDouble, z: DoubleDouble
-) -> tuple[Tensor, Tensor]:
-    """Returns (value, bound) for x and z (B, C, H, W): x + g(x) - z in float64, and a proven bound
-    (B,) of its l2 norm in exact arithmetic. g must be in float64, on the CPU, and pass `takes`."""
+def residual_of(residual: nn.Sequential, x: DoubleDouble, z: DoubleDouble) -> tuple[Tensor, Tensor]:
+    """Returns (value, error) for x and z (B, C, H, W): x + g(x) - z in float64, and a proven bound
+    (B,) of its error, l2, but for two units of rounding of the value itself. g must be in float64,
+    on the CPU, and pass `takes`."""
     image, error = x, x[0].new_zeros(len(x[0]))
     for module in residual:
         if isinstance(module, nn.Conv2d):
@@ -48,12 +54,40 @@ def residual_bound(
             # The first of the two summands has the sign of the sum.
             image = (image[0].relu(), torch.where(image[0] > 0, image[1], 0))
     total, of_total = _two_sum(x[0], image[0])
-    # Both sums in the last line round by a unit of the result, which ROOM covers, or of numbers
-    # that are themselves units of rounding.
+    # Both sums below round by a unit of the result, or of numbers that are themselves units of
+    # rounding.
     rest = (of_total + image[1]) + (x[1] - z[1])
     error = error + 16 * _UNIT**2 * (norm_of(x[0]) + norm_of(image[0]) + norm_of(z[0]))
-    value = (total - z[0]) + rest
-    return value, ROOM * (norm_of(value) + error)
+    return (total - z[0]) + rest, error
+
+
+@torch.no_grad()
+def bound_after(
+    residual: nn.Sequential, x: DoubleDouble, step: Tensor, missing: Tensor, error: Tensor
+) -> Tensor:
+    """Proven bound (B,) of ||y + g(y) - z||, l2, for y = add(x, (step, 0)), from what `residual_of`
+    returned for x and z: `missing` and `error`. Infinite where the input of a ReLU may change its
+    sign between x and y. Elsewhere g is linear there, and of a small step float64 sees enough."""
+    inside = Running(x[0], norm_of(x[1]), torch.zeros_like(error))
+    moved, off, lipschitz = step, torch.zeros_like(error), 1.0
+    keeps_signs = error.isfinite()
+    for index, module in enumerate(residual):
+        if isinstance(module, nn.Conv2d):
+            norm, n_terms = absolute_norm(module), module.weight[0].numel()
+            rounding = n_terms * _UNIT * norm * (norm_of(moved) + off) + _UNDERFLOW
+            moved, off = convolved(moved, module.weight), norm * off + ROOM * rounding
+            lipschitz *= norm
+        elif isinstance(module, nn.ReLU):
+            change = moved.abs() + (inside.off + off).view(-1, 1, 1, 1)
+            keeps_signs &= (inside.value.abs() > ROOM * change).flatten(1).all(dim=1)
+            moved = moved * (inside.value > 0)
+        if index < len(residual) - 1:
+            inside = after_layer(module, inside)
+    left = missing + (step + moved)
+    of_sums = norm_of(missing) + norm_of(step) + norm_of(moved)
+    of_add = _UNIT * (1 + lipschitz) * (norm_of(x[0]) + norm_of(step))
+    off = off + ROOM * 4 * _UNIT * (of_sums + of_add)
+    return torch.where(keeps_signs, ROOM * (norm_of(left) + error + off), math.inf)
 
 
 def _convolved(layer: nn.Conv2d, x: DoubleDouble) -> tuple[DoubleDouble, Tensor]:

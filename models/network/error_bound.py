@@ -12,8 +12,14 @@ from torch import Tensor, nn
 from models.blocks.invertible_block import BlockBound, InvertibleBlock
 from models.floats.threads import single_threaded_operations
 from models.floats.torch_modes import reduced_products, refuse_flushed_denormals
-from models.network.double_double import DoubleDouble, add, residual_bound, takes
-from models.norms.rounding import ROOM, UNITS, Running, after_block, norm_of
+from models.network.double_double import DoubleDouble, add, bound_after, residual_of, takes
+from models.norms.rounding import (
+    ROOM,
+    UNITS,
+    Running,
+    after_block,
+    norm_of,
+)
 
 # How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
@@ -133,12 +139,17 @@ def _preimage(
         if in_double or bool((bound <= enough * norm_of(z[0])).all()):
             return x, bound
     for _ in range(_N_NEWTON_STEPS):
-        missing, bound = residual_bound(residual, x, z)
+        missing, own_error = residual_of(residual, x, z)
+        bound = ROOM * (norm_of(missing) + own_error)
         if bool((bound <= enough * norm_of(z[0])).all()):
             return x, bound
         step = block.newton_step(residual, x[0], missing, _STEP_RTOL)
+        bound = bound_after(residual, x, step, missing, own_error)
         x = add(x, (step, torch.zeros_like(step)))
-    return x, residual_bound(residual, x, z)[1]
+        if bool((bound <= enough * norm_of(z[0])).all()):
+            return x, bound
+    missing, own_error = residual_of(residual, x, z)
+    return x, ROOM * (norm_of(missing) + own_error)
 
 
 def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:

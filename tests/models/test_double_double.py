@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from models.network.double_double import DoubleDouble, residual_bound, takes
+from models.network.double_double import DoubleDouble, add, bound_after, residual_of, takes
 from tests.support.networks import blocks_of, network
 
 Exact = dict[tuple[int, int, int], Fraction]
@@ -80,13 +80,42 @@ def test_the_residual_is_good_to_27_digits(scale: float, dtype: torch.dtype) -> 
     first = tensor(image, size)
     rest = {at: value - Fraction(float(first[0][at])) for at, value in image.items()}
     z = first, tensor(rest, size)
-    found, bound = residual_bound(g, x, z)
+    found, error = residual_of(g, x, z)
+    bound = found.norm() * (1 + 1e-15) + error
     truth = residual(g, x, z)
     off = {at: Fraction(float(found[0][at])) - truth[at] for at in truth}
     assert norm(truth) <= bound.item()
     # The biases are near 0.1.
     assert norm(off) <= 1e-27 * max(scale, 1) * first.norm().item()
     assert bound.item() <= 1e-24 * max(scale, 1) * first.norm().item()
+
+
+@pytest.mark.parametrize("size", [1e-9, 1e-13])
+def test_a_step_to_the_solution_leaves_no_more_than_is_proven(size: float) -> None:
+    """Of blocks whose x is off the solution by `size`, against exact arithmetic."""
+    model = network(in_shape=(2, 3, 3), blocks=(2,), norm="none", dropout=0.0).double().eval()
+    g = blocks_of(model)[1].deployed()
+    generator = torch.Generator().manual_seed(0)
+    shape = (1, model.body[-1].in_shape[0], 3, 3)
+    solution, step = torch.randn(2, *shape, dtype=torch.float64, generator=generator)
+    zero = torch.zeros(shape, dtype=torch.float64)
+    z = tensor(residual(g, (solution, zero), (zero, zero)), shape), zero
+    x = add((solution, zero), (-size * step, zero))
+    missing, error = residual_of(g, x, z)
+    bound = bound_after(g, x, size * step, missing, error)
+    truth = norm(residual(g, add(x, (size * step, zero)), z))
+    assert truth <= bound.item() <= 1.1 * truth + 1e-14 * size
+
+
+def test_where_a_step_may_change_a_sign_nothing_is_proven() -> None:
+    model = network(in_shape=(2, 3, 3), blocks=(1,), norm="none", dropout=0.0).double().eval()
+    (block,) = blocks_of(model)
+    g = block.deployed()
+    x = torch.rand(2, *block.in_shape, dtype=torch.float64)
+    zero = torch.zeros_like(x)
+    missing, error = residual_of(g, (x, zero), (x, zero))
+    steps = torch.stack([torch.full_like(x[0], 1e-12), torch.full_like(x[1], 10.0)])
+    assert bound_after(g, (x, zero), steps, missing, error).isinf().tolist() == [False, True]
 
 
 @pytest.mark.parametrize(
