@@ -54,6 +54,15 @@ def attacked_accuracy(
     return int(is_right.sum()) / len(labels)
 
 
+def withstands(
+    model: IResNet, images: Tensor, labels: Tensor, radius: float, *, in_box: bool | Tensor
+) -> Tensor:
+    """Which images (B, C, H, W) are classified right and stay so under the attack: bool (B,)."""
+    found = attacked(model, images, labels, radius, in_box=in_box)
+    with torch.no_grad():
+        return _stays(model(found), labels)
+
+
 def attacked(
     model: IResNet, images: Tensor, labels: Tensor, radius: float, *, in_box: bool | Tensor
 ) -> Tensor:
