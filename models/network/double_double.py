@@ -8,6 +8,7 @@ that is left after two slices are rounded.
 """
 
 import math
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -19,6 +20,7 @@ from models.norms.rounding import (
     Running,
     absolute_norm,
     after_layer,
+    after_sums,
     norm_of,
 )
 
@@ -68,25 +70,26 @@ def bound_after(
     """Proven bound (B,) of ||y + g(y) - z||, l2, for y = add(x, (step, 0)), from what `residual_of`
     returned for x and z: `missing` and `error`. Infinite where the input of a ReLU may change its
     sign between x and y. Elsewhere g is linear there, and of a small step float64 sees enough."""
-    inside = Running(x[0], norm_of(x[1]), torch.zeros_like(error))
-    moved, off, lipschitz = step, torch.zeros_like(error), 1.0
+    zero = torch.zeros_like(error)
+    inside = Running(x[0], norm_of(x[1]), zero)
+    # What `add` rounds moves y, and so the step, by as much.
+    of_add = ROOM * 4 * _UNIT**2 * (norm_of(x[0]) + norm_of(step))
+    moved = Running(step, of_add, zero)
     keeps_signs = error.isfinite()
     for index, module in enumerate(residual):
         if isinstance(module, nn.Conv2d):
             norm, n_terms = absolute_norm(module), module.weight[0].numel()
-            rounding = n_terms * _UNIT * norm * (norm_of(moved) + off) + _UNDERFLOW
-            moved, off = convolved(moved, module.weight), norm * off + ROOM * rounding
-            lipschitz *= norm
+            image = convolved(moved.value, module.weight)
+            moved = after_sums(moved, image, norm * norm_of(moved.value), norm, n_terms)
         elif isinstance(module, nn.ReLU):
-            change = moved.abs() + (inside.off + off).view(-1, 1, 1, 1)
+            change = moved.value.abs() + (inside.off + moved.off).view(-1, 1, 1, 1)
             keeps_signs &= (inside.value.abs() > ROOM * change).flatten(1).all(dim=1)
-            moved = moved * (inside.value > 0)
+            moved = replace(moved, value=moved.value * (inside.value > 0))
         if index < len(residual) - 1:
             inside = after_layer(module, inside)
-    left = missing + (step + moved)
-    of_sums = norm_of(missing) + norm_of(step) + norm_of(moved)
-    of_add = _UNIT * (1 + lipschitz) * (norm_of(x[0]) + norm_of(step))
-    off = off + ROOM * 4 * _UNIT * (of_sums + of_add)
+    left = missing + (step + moved.value)
+    of_sums = 4 * _UNIT * (norm_of(missing) + norm_of(step) + norm_of(moved.value))
+    off = of_add + moved.off + of_sums
     return torch.where(keeps_signs, ROOM * (norm_of(left) + error + off), math.inf)
 
 

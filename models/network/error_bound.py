@@ -13,13 +13,7 @@ from models.blocks.invertible_block import BlockBound, InvertibleBlock
 from models.floats.threads import single_threaded_operations
 from models.floats.torch_modes import reduced_products, refuse_flushed_denormals
 from models.network.double_double import DoubleDouble, add, bound_after, residual_of, takes
-from models.norms.rounding import (
-    ROOM,
-    UNITS,
-    Running,
-    after_block,
-    norm_of,
-)
+from models.norms.rounding import ROOM, UNITS, Running, after_block, norm_of
 
 # How the inverse in float64 is solved; its own error is bounded by its residual.
 _RTOL, _MAX_STEPS = 1e-14, 200
@@ -133,23 +127,34 @@ def _preimage(
     settings = {"rtol": _RTOL, "max_steps": _MAX_STEPS, "expanding": expanding}
     start = block.exact_inverse(residual, z[0], **settings)
     x = start.last_iterate, torch.zeros_like(z[0])
-    in_double = not takes(residual)
-    if in_double or enough > UNITS[torch.float64][0]:
+    can_refine = takes(residual)
+    if not can_refine or enough > UNITS[torch.float64][0]:
         bound = ROOM * (_residual_bound(residual, x[0], z[0]) + norm_of(z[1]))
-        if in_double or bool((bound <= enough * norm_of(z[0])).all()):
+        if not can_refine or _is_within(bound, enough, z):
             return x, bound
+    missing, bound, own_error = _missing(residual, x, z)
     for _ in range(_N_NEWTON_STEPS):
-        missing, own_error = residual_of(residual, x, z)
-        bound = ROOM * (norm_of(missing) + own_error)
-        if bool((bound <= enough * norm_of(z[0])).all()):
-            return x, bound
+        if _is_within(bound, enough, z):
+            break
         step = block.newton_step(residual, x[0], missing, _STEP_RTOL)
         bound = bound_after(residual, x, step, missing, own_error)
         x = add(x, (step, torch.zeros_like(step)))
-        if bool((bound <= enough * norm_of(z[0])).all()):
-            return x, bound
+        if not _is_within(bound, enough, z):
+            missing, bound, own_error = _missing(residual, x, z)
+    return x, bound
+
+
+def _is_within(bound: Tensor, enough: float, z: DoubleDouble) -> bool:
+    return bool((bound <= enough * norm_of(z[0])).all())
+
+
+def _missing(
+    residual: nn.Sequential, x: DoubleDouble, z: DoubleDouble
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Returns (value, bound, error): x + g(x) - z as `residual_of` gives it, and a proven bound
+    (B,) of the l2 norm of its exact value."""
     missing, own_error = residual_of(residual, x, z)
-    return x, ROOM * (norm_of(missing) + own_error)
+    return missing, ROOM * (norm_of(missing) + own_error), own_error
 
 
 def _residual_bound(residual: nn.Sequential, x: Tensor, z: Tensor) -> Tensor:
