@@ -8,6 +8,7 @@ What the sampler observes of a sample, once it will not be trained again:
 """
 
 import pickle
+import threading
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -257,6 +258,17 @@ class StudyGenerator(SearchGenerator):
         self._limiter.max_concurrent = self._n_at_once
 
 
+class PickledNSGAIISampler(NSGAIISampler):
+    """Optuna's sampler, which since 5.1 has a lock, and so could not be pickled."""
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in vars(self).items() if name != "_thread_lock"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        vars(self).update(state)
+        self._thread_lock = threading.Lock()
+
+
 def make_sampler(study: StudyConfig) -> BaseSampler:
     """The Optuna sampler of a study. Raises ConfigError or OwnCodeError if the user's own fails."""
     search = study.search
@@ -268,7 +280,7 @@ def make_sampler(study: StudyConfig) -> BaseSampler:
         case "nsga2":
             # At least a few generations, whatever the number of trials.
             population_size = max(4, min(50, study.n_trials // 5))
-            return NSGAIISampler(seed=search.seed, population_size=population_size)
+            return PickledNSGAIISampler(seed=search.seed, population_size=population_size)
         # For grid and sobol, `_given_samples` has every sample, and this sampler proposes none.
         case "random" | "grid" | "sobol":
             return RandomSampler(seed=search.seed)
