@@ -20,12 +20,12 @@ if TYPE_CHECKING:
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
     from models.network.iresnet import IResNet, deployed
-    from models.network.training_pass import NotReversedError, kept_bytes, training_logits
+    from models.network.training_pass import NotReversedError, kept_bytes, training_features
     from models.proofs.certification import certify, with_classifier
     from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
     from models.proofs.empirical_lipschitz import empirical_lipschitz
     from models.proofs.projection import project
-    from models.proofs.radius import certified_answers, certified_radius, radius_without_rounding
+    from models.proofs.radius import certified_answers, certified_radius
     from models.spec import (
         SHAPE_SETTINGS,
         SLOPE_KNOWN,
@@ -57,12 +57,12 @@ else:
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",
         "models.network.iresnet": "IResNet deployed",
-        "models.network.training_pass": "NotReversedError kept_bytes training_logits",
+        "models.network.training_pass": "NotReversedError kept_bytes training_features",
         "models.proofs.certification": "certify with_classifier",
         "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",
         "models.proofs.projection": "project",
-        "models.proofs.radius": "certified_answers certified_radius radius_without_rounding",
+        "models.proofs.radius": "certified_answers certified_radius",
         "models.spec": (
             "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError "
             "is_import_path setting"

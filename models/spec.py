@@ -46,7 +46,7 @@ BLOCKS = {
 }
 """The kinds of blocks of this package."""
 _OF_OTHERS = KindOfBlock(batch_norm=True)
-SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True}
+SLOPE_KNOWN = {"batch_norm": False, "lipschitz": True, "rows": True}
 """Kind of head -> whether its Lipschitz constant is known during training, which training on proven
 radii and fitting to labels require."""
 SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier")
@@ -54,6 +54,8 @@ SHAPE_SETTINGS = ("block", "blocks", "patch", "bottleneck", "channel_multiplier"
 MOST_BLOCKS = 1000
 """The most blocks of all stages together, and the most dense blocks; a larger number is a typo."""
 _MOST_FEATURES, _MOST_WEIGHTS = 10_000_000, 1_000_000_000
+# Distances between all of them are held, in float64.
+_MOST_ROWS = 10_000
 
 if TYPE_CHECKING:
     _Head = str
@@ -93,7 +95,8 @@ class NetworkSettings:
     """
 
     blocks: tuple[int, ...] = (18, 18, 19)
-    """Residual blocks in each stage, with squeezes between; may be empty with dense_blocks."""
+    """Residual blocks in each stage, with squeezes between. With none, and no dense_blocks, the
+    features are the image."""
     block: str = "bottleneck"
     """bottleneck: the paper's block; potential: a block that moves no two points apart; or the
     import path of a subclass of models.Block, package.module:Class."""
@@ -106,7 +109,10 @@ class NetworkSettings:
     """Potential blocks after the stages, on maps of one pixel with all features as channels."""
     head: _Head = "batch_norm"
     """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: one
-    linear layer on all features, whose Lipschitz constant is known during training."""
+    linear layer on all features, whose Lipschitz constant is known during training; rows: the same
+    with several rows a class, the largest of which is its logit."""
+    rows: int = setting(10, ge=1, le=10_000)
+    """For head: rows, the rows of each class."""
     bottleneck: int = setting(4, ge=1, le=1000)
     """The ratio of a block's channels to its inner channels."""
     dense_bottleneck: int = setting(0, ge=0, le=1000)
@@ -135,9 +141,8 @@ class NetworkSettings:
         if self.block not in BLOCKS and not is_import_path(self.block):
             rule = f"block must be one of {', '.join(BLOCKS)}, or package.module:Class"
             raise SettingError(rule, "block", self.block)
-        if len(self.blocks) + self.dense_blocks < 1 or not all(n >= 1 for n in self.blocks):
-            rule = "blocks must be one or more counts >= 1, or none with dense_blocks"
-            raise SettingError(rule, "blocks", list(self.blocks))
+        if not all(n >= 1 for n in self.blocks):
+            raise SettingError("blocks must be counts >= 1", "blocks", list(self.blocks))
         if sum(self.blocks) > MOST_BLOCKS:
             rule = f"blocks must be at most {MOST_BLOCKS} blocks together"
             raise SettingError(rule, "blocks", list(self.blocks))
@@ -234,6 +239,9 @@ class NetworkSpec(NetworkSettings):
         if n_weights > _MOST_WEIGHTS:
             rule = f"dense blocks must have at most {_MOST_WEIGHTS} weights together"
             raise SettingError(rule, "dense_blocks", n_weights)
+        if self.head == "rows" and self.rows * self.n_classes > _MOST_ROWS:
+            rule = f"rows of all classes must be at most {_MOST_ROWS} together"
+            raise SettingError(rule, "rows", self.rows * self.n_classes)
 
 
 def _check_fields(spec: NetworkSettings) -> None:

@@ -4,13 +4,12 @@ import math
 from functools import partial
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
 from models.heads.head import Loss
 from models.heads.linear_last import LinearLast, last_layer
-from models.heads.radius_loss import pair_distances
+from models.heads.radius_loss import pair_distances, radii_of_classes
 from models.isometries import Shape
 from models.norms.rounding import Running
 from models.spec import NetworkSpec
@@ -23,7 +22,7 @@ _BATCH_SIZE, _N_STEPS, _LR = 1_000, 150, 0.2
 class FlatHead(LinearLast):
     """The kind head="lipschitz": all features, flattened, and a linear layer."""
 
-    ending = (nn.Flatten, nn.Linear)
+    ending: tuple[type[nn.Module], ...] = (nn.Flatten, nn.Linear)
 
     def build(self, spec: NetworkSpec, shape: Shape) -> nn.Sequential:
         n_features = math.prod(shape)
@@ -48,10 +47,8 @@ class FlatHead(LinearLast):
         self, classifier: nn.Sequential, features: Tensor, labels: Tensor, loss: Loss, seed: int
     ) -> None:
         """Fit by 150 steps of Adam on batches of up to 1,000 images."""
-        head, features = last_layer(classifier), features.flatten(1)
-        # Trained in units of its entries at the start.
-        unit = head.weight.shape[1] ** -0.5
-        parameters = [head.weight.detach() / unit, head.bias.detach().clone()]
+        units, parameters = self.units(classifier), list[Tensor](classifier.parameters())
+        scales = [units.get(parameter, 1.0) for parameter in parameters]
         means, squares = ([torch.zeros_like(p) for p in parameters] for _ in range(2))
         counts = [torch.zeros(()) for _ in parameters]
         generator = torch.Generator().manual_seed(seed)
@@ -62,12 +59,12 @@ class FlatHead(LinearLast):
                 order = torch.randperm(len(labels), generator=generator).to(labels.device)
                 rows = list(order.tensor_split(n_batches))
             batch = rows.pop()
-            weight, bias = (parameter.requires_grad_() for parameter in parameters)
             with torch.enable_grad():
-                logits = F.linear(features[batch], weight * unit, bias)
-                mean = loss(partial(pair_distances, weight * unit), logits, labels[batch])
+                scores = self.scores(classifier, features[batch])
+                radii = partial(self.radii, classifier, features[batch], scores, labels[batch])
+                mean = loss(radii, self.logits(classifier, scores), labels[batch])
             gradients = torch.autograd.grad(mean, parameters)
-            parameters = [parameter.detach() for parameter in parameters]
+            torch._foreach_div_(parameters, scales)
             adam(
                 parameters,
                 list(gradients),
@@ -84,14 +81,21 @@ class FlatHead(LinearLast):
                 eps=1e-10,
                 maximize=False,
             )
-        with torch.no_grad():
-            head.weight.copy_(parameters[0] * unit)
-            head.bias.copy_(parameters[1])
+            torch._foreach_mul_(parameters, scales)
 
-    def slopes(self, classifier: nn.Sequential) -> Tensor:
-        return pair_distances(last_layer(classifier).weight)
+    def radii(
+        self,
+        classifier: nn.Sequential,
+        features: Tensor,
+        scores: Tensor,
+        labels: Tensor,
+        lipschitz: float,
+    ) -> Tensor:
+        slopes = pair_distances(last_layer(classifier).weight)
+        return radii_of_classes(scores, labels, slopes, lipschitz)
 
     def units(self, classifier: nn.Sequential) -> dict[Tensor, float]:
         """The weight: a step then changes the logits equally for any number of features."""
-        last = last_layer(classifier)
+        last = classifier[-1]
+        assert isinstance(last, nn.Linear)
         return {last.weight: last.weight.shape[1] ** -0.5}

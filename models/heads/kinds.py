@@ -7,8 +7,13 @@ from torch import nn
 from models.heads.flat import FlatHead
 from models.heads.head import Head
 from models.heads.pooled import PooledHead
+from models.heads.rows import RowsHead
 
-HEADS: dict[str, Head] = {"batch_norm": PooledHead(), "lipschitz": FlatHead()}
+HEADS: dict[str, Head] = {
+    "batch_norm": PooledHead(),
+    "lipschitz": FlatHead(),
+    "rows": RowsHead(),
+}
 
 
 def head_of(classifier: nn.Module) -> Head:

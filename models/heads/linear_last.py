@@ -52,6 +52,14 @@ class LinearLast(Head):
 
     @torch.no_grad()
     def difference_bounds(self, classifier: nn.Sequential, shape: Shape) -> Tensor:
+        weight, factors = self.checked_weight(classifier, shape)
+        parts = weight.split(_ROWS)
+        return torch.cat([_norms(part.unsqueeze(1) - weight, factors) for part in parts])
+
+    def checked_weight(self, classifier: nn.Sequential, shape: Shape) -> tuple[Tensor, Tensor]:
+        """Returns (w, s) of the class's docstring, float64 on the CPU: the weight (N, C) of the
+        last layer, and the factors (C,) of its inputs, divided by the number behind the pool.
+        Raises ValueError as `difference_bounds` does."""
         channels, height, width = shape
         factors = torch.ones(channels, dtype=torch.float64)
         *layers, (path, pool), (name, last) = (
@@ -79,9 +87,7 @@ class LinearLast(Head):
                 "the numbers of the classifier must be finite, and their products neither too "
                 "large nor too small for float64, but some are not"
             )
-        factors = factors / size
-        parts = weight.split(_ROWS)
-        return torch.cat([_norms(part.unsqueeze(1) - weight, factors) for part in parts])
+        return weight, factors / size
 
     def rounding(self, classifier: nn.Sequential, features: Running) -> Tensor:
         *layers, pool, last = classifier

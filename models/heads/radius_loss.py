@@ -21,28 +21,26 @@ def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Los
         if value is not None and not value > 0:
             raise ValueError(f"{name} > 0 must hold, but got {value}")
     if margin is None:
-        return lambda slopes, logits, labels: F.cross_entropy(logits, labels)
+        return lambda radii, logits, labels: F.cross_entropy(logits, labels)
 
-    def loss(slopes: Callable[[], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
-        of_pairs = radii(logits, labels, slopes(), lipschitz)
-        return margin_loss(of_pairs, margin, temperature)
+    def loss(radii: Callable[[float], Tensor], logits: Tensor, labels: Tensor) -> Tensor:
+        return margin_loss(radii(lipschitz), margin, temperature)
 
     return loss
 
 
 def margin_loss(of_pairs: Tensor, margin: float, temperature: float) -> Tensor:
     """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), with t the temperature and
-    of_pairs (B, K) the signed radii r_j against each class j, infinite for the label's own class:
+    of_pairs (B, P) the signed radii r_j against each rival j, infinite for one that is none:
     about by how much the smallest radius falls short of the margin, in pixels of [0, 1]."""
     short = (margin - of_pairs) / temperature
     # log(1 + ...): beside the shortfalls stands a 0.
     return temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1).mean()
 
 
-def radii(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:
-    """(B, K): a distance, l2, in pixels of [0, 1], within which class j does not reach the logit of
-    the label; negative if it has the larger logit already, infinite for the label itself. In real
-    arithmetic, for a bound `lipschitz` of the features and a head's `slopes`."""
+def radii_of_classes(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:
+    """(B, K): the radii of `Head.radii` against each class, infinite for the label itself, of a
+    head whose Lip(z_i - z_j) by the features are `slopes` (K, K)."""
     of_label = labels.unsqueeze(1)
     margins = (logits.gather(1, of_label) - logits) / (lipschitz * slopes[labels])
     return margins.scatter(1, of_label, math.inf)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from models.layers.activations import ACTIVATIONS
 from models.layers.normalized import NormalizedConv2d
 from models.layers.orthonormal import OrthonormalConv2d
+from models.layers.rows import Rows
 from models.layers.spectral_norm import SpectralNormConv2d
 
 # Far above the smallest normal number of float64.
@@ -26,6 +27,7 @@ _PARTS: dict[type, set[str]] = {
     nn.BatchNorm2d: {"weight", "bias", "running_mean", "running_var", "num_batches_tracked"},
     nn.Dropout: set(),
     nn.Linear: {"weight", "bias"},
+    Rows: {"weight", "bias"},  # the second is None
     nn.Flatten: set(),
     **{activation: set() for activation in ACTIVATIONS.values()},
 }

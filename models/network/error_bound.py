@@ -69,7 +69,8 @@ def _error_bounds(
     errors = error.new_full((len(left), len(z)), math.inf)
     # By how much the blocks from the first on amplify a residual.
     grown = list(accumulate((bound.inverse_lipschitz_upper_bound for bound in left), mul))
-    of_image = error.new_full((len(z),), math.inf)
+    # Without blocks nothing is rounded.
+    of_image = error.new_full((len(z),), math.inf if left else 0.0)
     for module in reversed(body):
         if not isinstance(module, InvertibleBlock):
             first, second = (cast(Any, module).inverse(part) for part in x)

@@ -244,12 +244,21 @@ class IResNet(nn.Module):
                 )
             image_bound = UP * norm_of(x.double() - images.double())
         per_block.reverse()
-        converged = torch.stack([solution.converged for solution in per_block])
+        # torch.stack refuses the empty list of a body without blocks.
+        none = x.new_empty(0, len(x))
+        n_steps, residual_norm, converged = (
+            torch.stack(of_blocks) if of_blocks else none.to(dtype)
+            for of_blocks, dtype in (
+                ([solution.n_steps for solution in per_block], torch.int64),
+                ([solution.residual_norm for solution in per_block], x.dtype),
+                ([solution.converged for solution in per_block], torch.bool),
+            )
+        )
         return Solution(
             value=nan_where_unconverged(x, converged.all(dim=0)),
             last_iterate=x,
-            n_steps=torch.stack([solution.n_steps for solution in per_block]),
-            residual_norm=torch.stack([solution.residual_norm for solution in per_block]),
+            n_steps=n_steps,
+            residual_norm=residual_norm,
             converged=converged,
             error_bound=bound,
             image_error_bound=image_bound,

@@ -33,9 +33,10 @@ class NotReversedError(ArithmeticError):
     """A reversible run of blocks amplifies rounding too much: its input does not come back."""
 
 
-def training_logits(model: IResNet, x: Tensor, *, reversible: bool = False) -> Tensor:
-    """The logits (B, n_classes) of a network in training mode for images x (B, C, H, W): model(x)
-    with other rounding, other draws of dropout masks, and, under autocast, maps in its dtype.
+def training_features(model: IResNet, x: Tensor, *, reversible: bool = False) -> Tensor:
+    """The features (B, C', H', W') of a network in training mode for images x (B, C, H, W): those
+    of model.features(x) with other rounding, other draws of dropout masks, and, under autocast,
+    maps in its dtype.
 
     Args:
         reversible: whether the backward pass inverts potential blocks with orthonormal rows, in
@@ -54,8 +55,7 @@ def training_logits(model: IResNet, x: Tensor, *, reversible: bool = False) -> T
             continue
         for module in modules:
             x = module.image(x, weights) if isinstance(module, InvertibleBlock) else module(x)
-    logits: Tensor = model.classifier(x)
-    return logits
+    return x
 
 
 def is_reversible(block: nn.Module) -> bool:

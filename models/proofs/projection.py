@@ -95,7 +95,7 @@ def project(
     batches = None if images is None else as_batches(images)
     if certificate is not None:
         check_kind("certificate", certificate, Certificate)
-    if batches is not None:
+    if batches is not None and labels is None:
         # Fail before the certificate, which takes long.
         model.head.check_fittable(model.classifier)
     if labels is not None:

@@ -5,7 +5,8 @@ accounts for the rounding of the pass on every image within it (`norms.rounding`
 """
 
 import math
-from dataclasses import replace
+from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -21,6 +22,8 @@ from models.norms.rounding import ROOM, Running
 
 # The precisions whose rounding is known.
 _DTYPES = (torch.float32, torch.float64)
+# For how many rivals the best of a class's rows is sought.
+_N_RIVALS = 16
 # By how much, relative, rounding may spread pixels beyond their scale.
 _OF_ROUNDING = 1e-3
 
@@ -39,7 +42,9 @@ def certified_radius(
 
     With the logits z and the label y, a radius is the smallest over the other classes j of the
     margin z_y - z_j, less the rounding at this image and at the moved one, divided by the bound of
-    Lip(z_y - z_j) as a function of the pixels.
+    Lip(z_y - z_j) as a function of the pixels. Where a class has several rows, whose largest score
+    is its logit, it is the smallest over the rows of other classes of the largest such quotient
+    over the rows of the label.
 
     Args:
         model: in eval mode.
@@ -62,8 +67,17 @@ def certified_radius(
             images where products may be in TF32 or bfloat16, or if denormal numbers are flushed.
         RuntimeError: if the model is in training mode.
     """
-    radii, _ = certified_answers(model, images, labels, certificate, scale=scale)
-    return radii
+    return certified_answers(model, images, labels, certificate, scale=scale).radii
+
+
+class CertifiedAnswers(NamedTuple):
+    """Logits (B, K), in the dtype of the images; None for a classifier without known bounds, which
+    does not run. Their `radii` (B,), as of `certified_radius`; and those that exact arithmetic
+    would give, which are no proof of a network that rounds."""
+
+    radii: Tensor
+    unrounded: Tensor
+    logits: Tensor | None
 
 
 @torch.no_grad()
@@ -74,9 +88,8 @@ def certified_answers(
     certificate: Certificate,
     *,
     scale: float = 1.0,
-) -> tuple[Tensor, Tensor | None]:
-    """`certified_radius`, and the logits (B, K) that it speaks of, in the dtype of the images; None
-    for a classifier without known bounds, which does not run."""
+) -> CertifiedAnswers:
+    """`certified_radius`, with the logits that it speaks of."""
     check_kind("certificate", certificate, Certificate)
     certificate.check(model, IResNet)
     certificate.check_classifier(model)
@@ -86,19 +99,23 @@ def certified_answers(
     _check_images(images, model, scale)
     refuse_flushed_denormals()
     refuse_reduced_products(images)
-    n_classes = len(certificate.logit_difference_bounds) or model.n_classes
+    of_logits = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    n_classes = len(of_logits) or model.n_classes
     labels = checked_labels(labels, len(images), n_classes).to(images.device)
-    between = _between(labels, certificate)
-    if between is None:
-        return torch.full((len(images),), -math.inf, dtype=torch.float64), None
-    of_pixels = _of_pixels(between, certificate, scale)
+    if not of_logits.numel():
+        nothing = torch.full((len(images),), -math.inf, dtype=torch.float64)
+        return CertifiedAnswers(nothing, nothing, None)
     if any(parameter.dtype != images.dtype for parameter in model.parameters()):
         model = deployed(model).to(images.dtype)
-    logits: Tensor = model(images)
-    margin, others = _margin(logits.double(), labels)
+    head, classifier = model.head, model.classifier
+    between = head.score_bounds(classifier, of_logits).to(images.device)
+    scores = head.scores(classifier, model.features(images))
+    of_features = scale * certificate.features_lipschitz_upper_bound
+    rivals = _Rivals(scores.double(), labels, between, of_features, len(between) // n_classes)
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = math.prod(model.in_shape) ** 0.5
-    spread = scale * _smallest(margin, of_pixels, others).clamp(0, farthest)
+    unrounded = rivals.radii().clamp(max=farthest)
+    spread = scale * unrounded.clamp(min=0)
     running = Running(images, spread, torch.zeros_like(spread))
     blocks = iter(certificate.blocks)
     for module in model.body:
@@ -107,66 +124,69 @@ def certified_answers(
         else:
             running = replace(running, value=module(running.value))
     # The classifier's own rounding, at features with the rounding of the body.
-    of_logits = model.head.rounding(model.classifier, running.as_input())
-    of_label = of_logits.gather(1, labels.unsqueeze(1))
-    rounding = between * running.error.unsqueeze(1) + of_label + of_logits
-    radii = _smallest(margin - 2 * ROOM * rounding, of_pixels, others).clamp(max=farthest)
-    return radii, logits
+    of_scores = head.rounding(classifier, running.as_input())
+    radii = rivals.radii(running.error, of_scores).minimum(unrounded)
+    return CertifiedAnswers(radii, unrounded, head.logits(classifier, scores))
 
 
-@torch.no_grad()
-def radius_without_rounding(
-    logits: Tensor, labels: Tensor, certificate: Certificate, *, scale: float = 1.0
-) -> Tensor:
-    """The radii (B,), float64, that `certified_radius` would give for logits (B, K) computed in
-    exact arithmetic. No proof of a network that rounds; the difference is what rounding costs.
+@dataclass(frozen=True)
+class _Rivals:
+    """The rows of a head that compete for B images.
 
-    Args:
-        logits: float32 or float64, of the network of the certificate.
-        labels: whole numbers (B,), from 0 to K - 1.
-        scale: as in `certified_radius`.
-
-    Raises:
-        TypeError: if an argument is of the wrong type.
-        ValueError: if one breaks a rule above, or K is not the certificate's number of classes.
+    Attributes:
+        scores: float64 (B, N), of the rows.
+        labels: int64 (B,).
+        between: float64 (N, N), bounds of Lip(s_i - s_j) by the features, for scores s.
+        of_features: bound of the Lipschitz constant of the features by the pixels.
+        n_rows: the number of rows of each class.
     """
-    check_kind("certificate", certificate, Certificate)
-    scale = _checked_scale(scale)
-    check_kind("logits", logits, Tensor)
-    n_classes = len(certificate.logit_difference_bounds) or logits.shape[-1]
-    if logits.dtype not in _DTYPES or logits.dim() != 2 or logits.shape[1] != n_classes:
-        raise ValueError(
-            f"logits must be float32 or float64 of shape (B, {n_classes}), but got "
-            f"{described(logits)}"
-        )
-    labels = checked_labels(labels, len(logits), n_classes).to(logits.device)
-    between = _between(labels, certificate)
-    if between is None:
-        return torch.full((len(logits),), -math.inf, dtype=torch.float64)
-    of_pixels = _of_pixels(between, certificate, scale)
-    farthest = math.prod(certificate.in_shape) ** 0.5
-    margin, others = _margin(logits.double(), labels)
-    return _smallest(margin, of_pixels, others).clamp(max=farthest)
 
+    scores: Tensor
+    labels: Tensor
+    between: Tensor
+    of_features: float
+    n_rows: int
 
-def _between(labels: Tensor, certificate: Certificate) -> Tensor | None:
-    """Bounds (B, K) of Lip(z_y - z_j) by the features, for each label y; None if unknown."""
-    between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
-    return between.to(labels.device)[labels] if between.numel() else None
+    def radii(self, of_body: Tensor | None = None, of_scores: Tensor | None = None) -> Tensor:
+        """(B,): the radii, given what rounding takes from features (B,) and scores (B, N), l2.
 
+        A label is safe from a rival row as long as one of its own rows has a larger score. Which of
+        them lasts longest is sought for the rivals that come nearest to the own row of the largest
+        score; against all others that row stands for its class.
+        """
+        device = self.labels.device
+        own = self.labels.unsqueeze(1) * self.n_rows + torch.arange(self.n_rows, device=device)
+        best = own.gather(1, self.scores.gather(1, own).argmax(dim=1, keepdim=True))
+        everyone = torch.arange(len(self.between), device=device).expand(len(own), -1)
+        nearest = self._quotients(best, everyone, of_body, of_scores).scatter(1, own, math.inf)
+        n_sought = min(_N_RIVALS, len(self.between) - self.n_rows)
+        if self.n_rows == 1 or n_sought == 0:
+            return nearest.amin(dim=1)
+        distances, rivals = nearest.topk(n_sought + 1, dim=1, largest=False)
+        longest, rivals = distances[:, :-1], rivals[:, :-1]
+        for row in own.split(1, dim=1):
+            longest = longest.maximum(self._quotients(row, rivals, of_body, of_scores))
+        return longest.amin(dim=1).minimum(distances[:, -1])
 
-def _of_pixels(between: Tensor, certificate: Certificate, scale: float) -> Tensor:
-    """(B, K): the bounds of `_between` as functions of the image's pixels."""
-    of_pixels = scale * certificate.features_lipschitz_upper_bound * between
-    # A product that underflows is no bound of zero.
-    return torch.where(between > 0, of_pixels.clamp(min=LEAST), of_pixels)
-
-
-def _margin(logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
-    """Returns (margins, others), (B, K) each: z_y - z_j with y the label, and whether j != y."""
-    own = labels.unsqueeze(1)
-    others = torch.ones_like(logits, dtype=torch.bool).scatter(1, own, False)
-    return logits.gather(1, own) - logits, others
+    def _quotients(
+        self, row: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
+    ) -> Tensor:
+        """(B, P): distances, rounded down, within which a row (B, 1) of each image keeps a larger
+        score than each of its rivals (B, P), given by their indices."""
+        between = self.between[row, rivals]
+        margin = self.scores.gather(1, row) - self.scores.gather(1, rivals)
+        if of_body is not None and of_scores is not None:
+            rounding = between * of_body.unsqueeze(1) + of_scores.gather(1, row)
+            margin = margin - 2 * ROOM * (rounding + of_scores.gather(1, rivals))
+        of_pixels = self.of_features * between
+        # A product that underflows is no bound of zero.
+        of_pixels = torch.where(between > 0, of_pixels.clamp(min=LEAST), of_pixels)
+        quotient = margin / of_pixels
+        # Scores that never differ: certified at any radius, or at none.
+        never = torch.where(margin > 0, math.inf, -math.inf)
+        quotient = torch.where(of_pixels > 0, quotient, never)
+        quotient = quotient.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
+        return torch.where(quotient.isinf(), quotient, quotient - (UP - 1) * quotient.abs())
 
 
 def _checked_scale(scale: object) -> float:
@@ -193,13 +213,3 @@ def _check_images(images: Tensor, model: IResNet, scale: float) -> None:
             f"but got scale={scale:g} and a channel with values from {low.flatten()[worst]:g} to "
             f"{high.flatten()[worst]:g}"
         )
-
-
-def _smallest(margin: Tensor, lipschitz: Tensor, others: Tensor) -> Tensor:
-    """(B,): the smallest margin / lipschitz where `others` is true, rounded down."""
-    quotient = margin / lipschitz
-    # Logits that never differ: certified at any radius, or at none.
-    quotient = torch.where(lipschitz > 0, quotient, torch.where(margin > 0, math.inf, -math.inf))
-    quotient = quotient.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
-    quotient = torch.where(others, quotient, math.inf).amin(dim=1)
-    return torch.where(quotient.isinf(), quotient, quotient - (UP - 1) * quotient.abs())

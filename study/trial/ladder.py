@@ -92,7 +92,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
         if diverged(projection.report.metrics(), config.objectives) is None:
             proven = projection.report.block_lipschitz_upper_bound
             yield projection
-    if config.control:
+    if config.control and model.blocks:
         plain = deployed(training.model).eval()
         for block in plain.blocks:
             block.switch_off()

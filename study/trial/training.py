@@ -14,13 +14,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import IResNet, Loss, NotReversedError, head_loss, kept_bytes, training_logits
+from models import IResNet, Loss, NotReversedError, head_loss, kept_bytes, training_features
 from study.config.trial import TrainingConfig, TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
-from study.trial.data.tensors import Dataset, batches, normalized
+from study.trial.data.tensors import Dataset, Split, batches, normalized
 from study.trial.device import device_name, gpu_use, memory_bytes
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
@@ -34,6 +34,8 @@ from study.trial.measured.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
+# The images from which a classifier starts, the most, and those that are passed at once.
+_N_AT_START, _FEATURES_AT_ONCE = 20_000, 1_000
 # Of the memory of a device, for the maps that a backward pass needs: more takes a reversible one.
 _LARGEST_SHARE = 0.25
 
@@ -58,9 +60,11 @@ class Training:
         with seeded(config.seed, 0, self.device):
             model = build_model(config.model, self.dataset.in_shape, self.dataset.n_classes)
         self.model = model.to(self.device)
+        if model.head.starts_from_images:
+            _start(model, self.dataset.train, config.seed)
         # Shares the parameters and buffers of the model.
-        self._forward = (
-            torch.compile(self.model, fullgraph=True) if config.training.compile else None
+        self._features = (
+            torch.compile(self.model.features, fullgraph=True) if config.training.compile else None
         )
         self._reversible = _reversible(self.model, config.training, self.device)
         self.optimizer = make_optimizer(self.model, config.training)
@@ -191,17 +195,21 @@ class Training:
         self, model: IResNet, optimizer: Optimizer, images: Tensor, labels: Tensor
     ) -> tuple[Tensor, Tensor]:
         """One optimizer step on images of a Split; returns its (loss, logits), detached."""
-        compiled = self._forward if model is self.model else None
+        compiled = self._features if model is self.model else None
+        head, classifier = model.head, model.classifier
         bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             images = normalized(images)
             if compiled is None:
-                logits = training_logits(model, images, reversible=self._reversible)
+                features = training_features(model, images, reversible=self._reversible)
             else:
-                logits = compiled(images)
+                features = compiled(images)
+            scores = head.scores(classifier, features)
         # The 8 bits of bf16 are too few for the sum over classes and the mean over a batch.
-        slopes = partial(model.head.slopes, model.classifier)
-        loss = self._loss(slopes, logits.float(), labels)
+        scores = scores.float()
+        logits = head.logits(classifier, scores)
+        radii = partial(head.radii, classifier, features, scores, labels)
+        loss = self._loss(radii, logits, labels)
         model.zero_grad()
         loss.backward()
         optimizer.step()
@@ -254,6 +262,14 @@ def _reversible(model: IResNet, settings: TrainingConfig, device: torch.device) 
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     kept = kept_bytes(model, settings.batch_size, dtype)
     return kept > _LARGEST_SHARE * memory_bytes(device)
+
+
+def _start(model: IResNet, train: Split, seed: int) -> None:
+    """Start the classifier of a new network from the features of the first training images."""
+    images, labels = normalized(train.images[:_N_AT_START]), train.labels[:_N_AT_START]
+    with torch.no_grad():
+        features = torch.cat([model.features(part) for part in images.split(_FEATURES_AT_ONCE)])
+    model.head.start(model.classifier, features, labels, seed)
 
 
 def make_loss(config: TrialConfig, lipschitz: float) -> Loss:

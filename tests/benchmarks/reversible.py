@@ -27,7 +27,7 @@ from torch import Tensor, nn
 from torch.profiler import ProfilerActivity, profile
 from torch.utils.checkpoint import checkpoint_sequential
 
-from models import IResNet, training_logits
+from models import IResNet, training_features
 from study.config.trial import TrainingConfig
 from study.trial.optimizers import Optimizer, make_optimizer
 from tests.benchmarks.alternating import machine, ratios, spread
@@ -54,8 +54,8 @@ def _checkpointed(model: IResNet, x: Tensor) -> Tensor:
 
 
 _PASSES: dict[str, _Pass] = {
-    "plain": training_logits,
-    "reversible": lambda model, x: training_logits(model, x, reversible=True),
+    "plain": lambda model, x: model.classifier(training_features(model, x)),
+    "reversible": lambda model, x: model.classifier(training_features(model, x, reversible=True)),
     "checkpointed": _checkpointed,
 }
 
@@ -117,7 +117,7 @@ def _measure(label: str, case: _Case, n_rounds: int) -> None:
         {kind: case.seconds(pass_, optimizer) for kind, pass_ in _PASSES.items()}
         for _ in range(n_rounds + 1)
     ][1:]
-    exact = case.exact().gradients(training_logits)
+    exact = case.exact().gradients(_PASSES["plain"])
     plain = [seconds["plain"] for seconds in rounds]
     for kind, pass_ in _PASSES.items():
         off = (case.gradients(pass_) - exact).norm() / exact.norm()

@@ -68,8 +68,8 @@ training: {lr_milestones: [0.6, 0.3]}
     training.lr_milestones: must be increasing numbers in (0, 1), but got [0.6, 0.3]
 training: {nesterov: true, momentum: 0}
     training.nesterov: must not be true where momentum is 0, but got True
-model: {blocks: []}
-    model.blocks: must be one or more counts >= 1, or none with dense_blocks, but got []
+model: {blocks: [2, 0]}
+    model.blocks: must be counts >= 1, but got [2, 0]
 model: {blocks: [1, x]}
     model.blocks.1: must be a valid integer, but got 'x'
 resources: {cpus: 1.5}

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import IResNet, NotReversedError, kept_bytes, training_logits
+from models import IResNet, NotReversedError, kept_bytes, training_features
 from tests.support.networks import normalized_layers, with_biases
 
 PATCHES = {"blocks": (2, 2), "patch": 2, "bottleneck": 2}
@@ -37,7 +37,7 @@ def unsettle(model: IResNet, by: float) -> None:
 def gradients(model: IResNet, images: Tensor, *, reversible: bool) -> list[Tensor]:
     model.zero_grad()
     torch.manual_seed(3)  # of dropout
-    logits = training_logits(model, images, reversible=reversible)
+    logits = model.classifier(training_features(model, images, reversible=reversible))
     (logits.to(images.dtype) * torch.arange(5)).square().mean().backward()
     given = [parameter.grad for parameter in model.parameters()]
     return [logits.detach(), *(gradient for gradient in given if gradient is not None)]
@@ -89,7 +89,7 @@ def test_what_a_pass_saves_does_not_grow_with_depth() -> None:
         model = network("dense", dense_blocks=depth, dropout=0.1).train()
         for reversible, of_depths in totals.items():
             with saved(model) as sizes:
-                training_logits(model, torch.rand(4, 3, 8, 8), reversible=reversible)
+                training_features(model, torch.rand(4, 3, 8, 8), reversible=reversible)
             of_depths.append(sum(sizes))
     assert totals[True][0] == totals[True][1]
     assert totals[False][0] < totals[False][1]
@@ -100,10 +100,9 @@ def test_what_a_pass_saves_does_not_grow_with_depth() -> None:
 def test_the_bytes_that_a_plain_pass_keeps_are_known(name: str, dropout: float) -> None:
     model = network(name, dropout=dropout).train()
     with saved(model) as sizes:
-        training_logits(model, torch.rand(4, 3, 8, 8))
-    *of_blocks, _ = sizes  # the last one is the classifier's
-    assert kept_bytes(model, 4, torch.float32) == sum(of_blocks)
-    assert kept_bytes(model, 8, torch.bfloat16) == sum(of_blocks)
+        training_features(model, torch.rand(4, 3, 8, 8))
+    assert kept_bytes(model, 4, torch.float32) == sum(sizes)
+    assert kept_bytes(model, 8, torch.bfloat16) == sum(sizes)
 
 
 def test_under_autocast_maps_stay_in_float32_and_gradients_are_not_far_off() -> None:

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import IResNet, training_logits
+from models import IResNet, training_features
 from models.blocks.potential import PotentialBlock
 from tests.support.networks import with_biases
 
@@ -38,7 +38,7 @@ def logits_and_gradients(model: IResNet, logits: Tensor) -> list[Tensor]:
 def test_logits_and_gradients_are_those_of_the_modules(name: str, activation: str) -> None:
     model = network(name, activation=activation).double().train()
     images = torch.rand(4, 3, 8, 8, dtype=torch.float64)
-    ours = logits_and_gradients(model, training_logits(model, images))
+    ours = logits_and_gradients(model, model.classifier(training_features(model, images)))
     theirs = logits_and_gradients(model, model(images))
     for a, b in zip(ours, theirs, strict=True):
         torch.testing.assert_close(a, b, rtol=1e-10, atol=1e-12)
@@ -47,7 +47,9 @@ def test_logits_and_gradients_are_those_of_the_modules(name: str, activation: st
 def test_the_gradient_reaches_what_stands_before_a_run() -> None:
     model = network("patches").double().train()
     images = torch.rand(2, 3, 8, 8, dtype=torch.float64, requires_grad=True)
-    (ours,) = torch.autograd.grad(training_logits(model, images).square().sum(), images)
+    (ours,) = torch.autograd.grad(
+        model.classifier(training_features(model, images)).square().sum(), images
+    )
     (theirs,) = torch.autograd.grad(model(images).square().sum(), images)
     torch.testing.assert_close(ours, theirs)
 
@@ -62,7 +64,7 @@ def test_dropout_drops_entries_behind_the_activation_and_scales_the_others() -> 
         model.classifier[-1].weight.copy_(torch.eye(5, 192))
         model.classifier[-1].bias.zero_()
     torch.manual_seed(0)
-    logits = training_logits(model, torch.zeros(2000, 3, 8, 8))
+    logits = model.classifier(training_features(model, torch.zeros(2000, 3, 8, 8)))
     dropped = logits.detach().abs() < 1e-3
     assert dropped.double().mean().item() == pytest.approx(0.25, abs=0.01)
     torch.testing.assert_close(logits[~dropped], torch.full_like(logits[~dropped], -400 / 3))
@@ -74,9 +76,9 @@ def test_dropout_drops_entries_behind_the_activation_and_scales_the_others() -> 
 def test_under_autocast_maps_are_rounded_and_gradients_are_not_far_off() -> None:
     model = network("patches").train()
     images = torch.rand(16, 3, 8, 8)
-    exact = logits_and_gradients(model, training_logits(model, images))
+    exact = logits_and_gradients(model, model.classifier(training_features(model, images)))
     with torch.autocast("cpu", torch.bfloat16):
-        logits = training_logits(model, images)
+        logits = model.classifier(training_features(model, images))
     assert logits.dtype == torch.bfloat16
     for a, b in zip(logits_and_gradients(model, logits.float()), exact, strict=True):
         assert a.dtype == torch.float32

@@ -165,15 +165,13 @@ def test_a_linear_head_is_fitted_anew_at_each_rung() -> None:
     unfitted = copy.deepcopy(fitted)
     unfitted.classifier.load_state_dict(training.certified().model.classifier.state_dict())
     split, loss = training.dataset.train, make_loss(CERTIFYING, 1.0)
+    losses = []
     with torch.no_grad():
-        losses = [
-            loss(
-                partial(model.head.slopes, model.classifier),
-                model(data.normalized(split.images)),
-                labels,
-            )
-            for model, labels in ((fitted, split.labels), (unfitted, split.labels))
-        ]
+        for model in (fitted, unfitted):
+            features = model.features(data.normalized(split.images))
+            logits = model.classifier(features)
+            radii = partial(model.head.radii, model.classifier, features, logits, split.labels)
+            losses.append(loss(radii, logits, split.labels))
     assert losses[0] < losses[1]
 
 

@@ -9,7 +9,7 @@ from torch import nn
 
 from models import IResNet, certify, fit_to_labels
 from models.heads.linear_last import last_layer
-from models.heads.radius_loss import margin_loss, pair_distances, radii
+from models.heads.radius_loss import margin_loss, pair_distances, radii_of_classes
 from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.trial.data.tensors import normalized
@@ -54,7 +54,7 @@ def test_a_radius_is_the_distance_to_where_two_logits_are_equal() -> None:
     head, x = nn.Linear(6, 3).double(), torch.randn(8, 6).double()
     labels = torch.randint(0, 3, (8,))
     logits = head(x)
-    of_pairs = radii(logits, labels, pair_distances(head.weight), 1.0)
+    of_pairs = radii_of_classes(logits, labels, pair_distances(head.weight), 1.0)
     for index, label in enumerate(labels.tolist()):
         for other in {0, 1, 2} - {label}:
             away = head.weight[label] - head.weight[other]
@@ -63,13 +63,15 @@ def test_a_radius_is_the_distance_to_where_two_logits_are_equal() -> None:
         assert of_pairs[index, label] == math.inf
     # Features that are twice as steep.
     torch.testing.assert_close(
-        radii(logits, labels, pair_distances(head.weight), 2.0), of_pairs / 2
+        radii_of_classes(logits, labels, pair_distances(head.weight), 2.0), of_pairs / 2
     )
 
 
 def test_classes_with_equal_rows_have_gradients() -> None:
     weight = torch.ones(3, 4, requires_grad=True)
-    of_pairs = radii(torch.randn(2, 3), torch.tensor([0, 1]), pair_distances(weight), 1.0)
+    of_pairs = radii_of_classes(
+        torch.randn(2, 3), torch.tensor([0, 1]), pair_distances(weight), 1.0
+    )
     margin_loss(of_pairs, 1.0, 0.1).backward()
     assert weight.grad is not None
     assert weight.grad.isfinite().all()
@@ -108,8 +110,9 @@ def test_a_head_is_fitted_to_a_body_that_stays() -> None:
 
     def loss() -> float:
         with torch.no_grad():
-            slopes = partial(model.head.slopes, model.classifier)
-            return of_trial(slopes, model(images), split.labels).item()
+            features, logits = model.features(images), model(images)
+            radii = partial(model.head.radii, model.classifier, features, logits, split.labels)
+            return of_trial(radii, logits, split.labels).item()
 
     before = loss()
     torch.manual_seed(1)
