@@ -83,6 +83,15 @@ class Head(ABC):
         functions of the features, given those of logits, `difference_bounds` (K, K)."""
         return of_logits
 
+    def mixture_bounds(
+        self, classifier: nn.Sequential, own: Tensor, rivals: Tensor, shares: Tensor
+    ) -> Tensor:
+        """Proven bounds (B, P), float64, l2, of the Lipschitz constants, as functions of the
+        features, of mixtures sum_i shares_i s_i - s_j of scores: of rows i of `own` (B, Q), with
+        `shares` (B, P, Q), float64, >= 0 and summing to 1, and a row j of `rivals` (B, P). Only
+        where a class has several rows."""
+        raise NotImplementedError(f"a {type(self).__name__} has one row for each class")
+
     def start(self, classifier: nn.Sequential, features: Tensor, labels: Tensor, seed: int) -> None:
         """Set a new classifier, in place, to what its training starts with, given features
         (N, C, H, W) and labels (N,) of training images. Only where `starts_from_images`."""

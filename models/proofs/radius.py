@@ -5,7 +5,9 @@ accounts for the rounding of the pass on every image within it (`norms.rounding`
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import NamedTuple
 
 import torch
@@ -22,8 +24,10 @@ from models.norms.rounding import ROOM, Running
 
 # The precisions whose rounding is known.
 _DTYPES = (torch.float32, torch.float64)
-# For how many rivals the best of a class's rows is sought.
-_N_RIVALS = 16
+# For how many rivals the best of a class's rows is sought, and a mixture of how many of them.
+_N_RIVALS, _N_OWN, _N_SWEEPS = 8, 8, 20
+# A bound, relative, of what rounding takes from a sum of so many float64 numbers.
+_OF_SUM = 2.0**-45
 # By how much, relative, rounding may spread pixels beyond their scale.
 _OF_ROUNDING = 1e-3
 
@@ -44,7 +48,7 @@ def certified_radius(
     margin z_y - z_j, less the rounding at this image and at the moved one, divided by the bound of
     Lip(z_y - z_j) as a function of the pixels. Where a class has several rows, whose largest score
     is its logit, it is the smallest over the rows of other classes of the largest such quotient
-    over the rows of the label.
+    over mixtures of rows of the label.
 
     Args:
         model: in eval mode.
@@ -111,7 +115,9 @@ def certified_answers(
     between = head.score_bounds(classifier, of_logits).to(images.device)
     scores = head.scores(classifier, model.features(images))
     of_features = scale * certificate.features_lipschitz_upper_bound
-    rivals = _Rivals(scores.double(), labels, between, of_features, len(between) // n_classes)
+    norms = partial(head.mixture_bounds, classifier)
+    n_rows = len(between) // n_classes
+    rivals = _Rivals(scores.double(), labels, between, norms, of_features, n_rows)
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = math.prod(model.in_shape) ** 0.5
     unrounded = rivals.radii().clamp(max=farthest)
@@ -137,6 +143,7 @@ class _Rivals:
         scores: float64 (B, N), of the rows.
         labels: int64 (B,).
         between: float64 (N, N), bounds of Lip(s_i - s_j) by the features, for scores s.
+        norms: `Head.mixture_bounds` of the classifier.
         of_features: bound of the Lipschitz constant of the features by the pixels.
         n_rows: the number of rows of each class.
     """
@@ -144,15 +151,17 @@ class _Rivals:
     scores: Tensor
     labels: Tensor
     between: Tensor
+    norms: Callable[[Tensor, Tensor, Tensor], Tensor]
     of_features: float
     n_rows: int
 
     def radii(self, of_body: Tensor | None = None, of_scores: Tensor | None = None) -> Tensor:
         """(B,): the radii, given what rounding takes from features (B,) and scores (B, N), l2.
 
-        A label is safe from a rival row as long as one of its own rows has a larger score. Which of
-        them lasts longest is sought for the rivals that come nearest to the own row of the largest
-        score; against all others that row stands for its class.
+        A label is safe from a rival row as long as one of its own rows has a larger score, and so
+        as long as a mixture of their scores, with shares that sum to 1, is larger. Which row or
+        mixture lasts longest is sought for the rivals that come nearest to the own row of the
+        largest score; against all others that row stands for its class.
         """
         device = self.labels.device
         own = self.labels.unsqueeze(1) * self.n_rows + torch.arange(self.n_rows, device=device)
@@ -166,18 +175,45 @@ class _Rivals:
         longest, rivals = distances[:, :-1], rivals[:, :-1]
         for row in own.split(1, dim=1):
             longest = longest.maximum(self._quotients(row, rivals, of_body, of_scores))
+        largest = own.gather(1, self.scores.gather(1, own).topk(min(_N_OWN, self.n_rows)).indices)
+        longest = longest.maximum(self._mixed(largest, rivals, of_body, of_scores))
         return longest.amin(dim=1).minimum(distances[:, -1])
+
+    def _mixed(
+        self, own: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
+    ) -> Tensor:
+        """(B, P): distances, rounded down, within which a mixture of own rows (B, Q) of each image
+        keeps a larger score than each of its rivals (B, P)."""
+        pairs = [self._margin(row, rivals, of_body, of_scores) for row in own.split(1, dim=1)]
+        margins = torch.stack([margin for margin, _ in pairs], dim=2)
+        apart = torch.stack([between for _, between in pairs], dim=2)
+        shares = _shares(margins, apart, self.between[own.unsqueeze(2), own.unsqueeze(1)])
+        # Less what this sum rounds.
+        margin = (shares * (margins - _OF_SUM * margins.abs())).sum(dim=2)
+        return self._quotient(margin, self.norms(own, rivals, shares))
 
     def _quotients(
         self, row: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
     ) -> Tensor:
         """(B, P): distances, rounded down, within which a row (B, 1) of each image keeps a larger
         score than each of its rivals (B, P), given by their indices."""
+        return self._quotient(*self._margin(row, rivals, of_body, of_scores))
+
+    def _margin(
+        self, row: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
+    ) -> tuple[Tensor, Tensor]:
+        """Returns (margins, bounds), (B, P) each: by how much the score of a row (B, 1) exceeds
+        those of its rivals, less rounding, and the bounds of Lip of the differences."""
         between = self.between[row, rivals]
         margin = self.scores.gather(1, row) - self.scores.gather(1, rivals)
         if of_body is not None and of_scores is not None:
             rounding = between * of_body.unsqueeze(1) + of_scores.gather(1, row)
             margin = margin - 2 * ROOM * (rounding + of_scores.gather(1, rivals))
+        return margin, between
+
+    def _quotient(self, margin: Tensor, between: Tensor) -> Tensor:
+        """The distances in pixels, rounded down, that margins take at least, for bounds of Lip by
+        the features."""
         of_pixels = self.of_features * between
         # A product that underflows is no bound of zero.
         of_pixels = torch.where(between > 0, of_pixels.clamp(min=LEAST), of_pixels)
@@ -187,6 +223,27 @@ class _Rivals:
         quotient = torch.where(of_pixels > 0, quotient, never)
         quotient = quotient.nan_to_num(nan=-math.inf, posinf=math.inf, neginf=-math.inf)
         return torch.where(quotient.isinf(), quotient, quotient - (UP - 1) * quotient.abs())
+
+
+def _shares(margins: Tensor, apart: Tensor, between: Tensor) -> Tensor:
+    """(B, P, Q): shares >= 0 that sum to 1, of own rows in a mixture whose margin is large beside
+    the norm of its slope; from the margins (B, P, Q) and the distances of the rows from the rival,
+    `apart` (B, P, Q), and from one another, `between` (B, Q, Q).
+
+    With the Gram matrix G of the differences from the rival, shares that are a multiple of the
+    x >= 0 that minimizes x.G x / 2 - m.x are the best. It is sought by coordinate descent; what
+    shares are worth is proven for whatever comes out.
+    """
+    squares = apart.square()
+    gram = 0.5 * (squares.unsqueeze(3) + squares.unsqueeze(2) - between.square().unsqueeze(1))
+    x, own = torch.zeros_like(margins), gram.diagonal(dim1=2, dim2=3).clamp(min=LEAST)
+    for _ in range(_N_SWEEPS):
+        for i in range(x.shape[2]):
+            left = margins[:, :, i] - (gram[:, :, i] * x).sum(dim=2)
+            x[:, :, i] = (x[:, :, i] + left / own[:, :, i]).clamp(min=0)
+    total = x.sum(dim=2, keepdim=True)
+    usable = (total > 0) & total.isfinite()
+    return torch.where(usable, x / torch.where(usable, total, 1.0), 1 / x.shape[2])
 
 
 def _checked_scale(scale: object) -> float:
