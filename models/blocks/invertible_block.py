@@ -177,11 +177,6 @@ class InvertibleBlock(nn.Module):
             layers, n_round: as in scale_layers.
         """
 
-    def switch_off(self) -> None:
-        """Make g constant, in place: the limit of scaling the block down."""
-        for name, parameter in self.named_parameters():
-            parameter.detach().mul_(0.0 if name.endswith("weight") else 1.0)
-
     def normalized_layers(self) -> list[NormalizedConv2d]:
         """The layers under spectral normalization, in order."""
         return [module for module in self.modules() if isinstance(module, NormalizedConv2d)]

@@ -199,9 +199,6 @@ class Block(InvertibleBlock):
                 f"got {now:.4g}"
             )
 
-    def switch_off(self) -> None:
-        self.scale(0.0)
-
     def make_plain(self) -> None:
         """Does nothing: the block stays as its author made it."""
 

@@ -4,7 +4,8 @@ A rule on one setting stands at its field; study.config.parser checks it, with t
 keys, when a study file is read. Rules across fields are checked whenever a section is made.
 """
 
-from dataclasses import dataclass, field
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models import SLOPE_KNOWN, NetworkSettings, SettingError, is_import_path, setting
@@ -35,6 +36,15 @@ LARGEST = 1_000_000
 SPLIT = ("name", "val_fraction", "test_fraction", "split_seed", "size")
 """Data settings that decide which images are for validation, and what they look like. Augmentation
 and the number of training images are left out, since studies that differ in them are compared."""
+
+ALONE: Mapping[str, Any] = {
+    "block": "bottleneck",
+    "blocks": (),
+    "dense_blocks": 0,
+    "patch": 0,
+    "channel_multiplier": 1,
+}
+"""The model settings of a control: a classifier on the image itself."""
 
 MEASURED, OBJECTIVES, GOALS = "measured", "objectives", "goals"
 """Keys in a stored network's description of its figures; see `TrialConfig.meaning`."""
@@ -216,7 +226,7 @@ class TrialConfig:
         goals: what its study seeks: metric -> "minimize", "< 1", or both with a comma between.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each bound of the ladder, before the projection.
-        control: whether the classifier is also fitted alone, with the body switched off.
+        control: whether the classifier is also trained alone, without a body.
         metrics: the user's own metrics: name -> import path.
     """
 
@@ -247,6 +257,17 @@ class TrialConfig:
                 "block: potential and a patch"
             )
             raise ConfigError(rule, "training.reversible", True)
+
+    @property
+    def alone(self) -> "TrialConfig":
+        """The same trial of the classifier alone, on images in place of features."""
+        return replace(
+            self,
+            model=replace(self.model, **ALONE),
+            training=replace(self.training, compile=False, reversible=False),
+            ladder=(),
+            control=False,
+        )
 
     @property
     def proven_by(self) -> tuple[str, ...]:

@@ -95,7 +95,7 @@ class EpochReport(Evaluation):
 
 
 CONTROL = 0.0
-"""The bound to which a trial's control, its classifier alone, is projected."""
+"""The bound of a trial's control: its classifier alone, trained without blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,7 +104,7 @@ class ProjectionReport(Evaluation):
 
     Attributes:
         projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
-            classifier alone: the g of every block is constant.
+            classifier alone, which has no blocks.
         fine_tune_steps: the study's setting: training steps after each projection to a smaller
             bound, 0 or more. The control has none.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.

@@ -107,7 +107,7 @@ def describe_inverse(bound: float, authors: Sequence[str] = ()) -> str:
 def describe_projection(trial_id: str, bound: float, authors: Sequence[str] = ()) -> str:
     """A sentence on how a projection was made."""
     if bound == CONTROL:
-        return f"The control of trial {trial_id}: its classifier alone, its blocks change nothing."
+        return f"The control of trial {trial_id}: its classifier alone, trained without blocks."
     return (
         f"The network of trial {trial_id}, scaled so that every block's proven bound of Lip(g) is "
         f"at most {bound:g}{on_the_word_of(authors)}."

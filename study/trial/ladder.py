@@ -13,12 +13,12 @@ from torch import Tensor
 from models import (
     Certificate,
     IResNet,
-    certify,
     deployed,
     fit_to_labels,
     project,
     with_classifier,
 )
+from study.config.trial import TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
@@ -43,11 +43,13 @@ _BATCH_SIZE = 1_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of one rung of the ladder, with its measurements and its answers."""
+    """The network of one rung of the ladder, with its measurements and its answers; `config` is
+    that of the trial whose architecture it has."""
 
     report: ProjectionReport
     network: Certified
     answers: OnSplits
+    config: TrialConfig
 
 
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
@@ -57,11 +59,17 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     fine_tune_steps, the network of the rung above is fine-tuned first. A rung is left out if every
     block meets it already, fine-tuning diverges, or an objective is not finite. There is no ladder
     if the blocks have BatchNorm, whose factor follows the data, or are the user's own and cannot
-    be scaled or prove no bound. The control, if wanted, comes last: every block is switched off.
+    be scaled or prove no bound. The control, if wanted, comes last.
     """
     assert training.status is TrialStatus.COMPLETED
+    yield from _rungs(training, trained)
+    if training.config.control and training.model.blocks:
+        yield from _control(training)
+
+
+def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
     config = training.config
-    if not config.ladder and not config.control:
+    if not config.ladder:
         return
     if any(block.why_not_scalable() is not None for block in training.model.blocks):
         return
@@ -88,17 +96,18 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
             known = None
         plain = deployed(model)
         certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
-        projection = _measured(training, plain, certificate, lipschitz)
-        if diverged(projection.report.metrics(), config.objectives) is None:
+        network = _refitted(training, plain, certificate)
+        for projection in _measured(training, network, config, lipschitz):
             proven = projection.report.block_lipschitz_upper_bound
             yield projection
-    if config.control and model.blocks:
-        plain = deployed(training.model).eval()
-        for block in plain.blocks:
-            block.switch_off()
-        control = _measured(training, plain, certify(plain), CONTROL)
-        if diverged(control.report.metrics(), config.objectives) is None:
-            yield control
+
+
+def _control(training: Training) -> Iterator[Projection]:
+    """The classifier alone, trained on images in place of features with the trial's settings: as
+    many epochs take less time than with blocks. None if it diverges."""
+    alone = Training(training.config.alone, training.device, training.dataset)
+    if alone.train():
+        yield from _measured(training, Certified.of(alone.model), alone.config, CONTROL)
 
 
 def with_projections(
@@ -124,19 +133,27 @@ def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) 
     for index, rung in enumerate(rungs):
         below = projection_folder(folder, index)
         below.mkdir(parents=True)
-        save_network(below, rung.network, rung.answers, config, dataset, base=network.model)
+        base = network.model if rung.config.model == config.model else None
+        save_network(below, rung.network, rung.answers, rung.config, dataset, base)
 
 
-def _measured(
-    training: Training, plain: IResNet, certificate: Certificate, projected_to: float
-) -> Projection:
-    """Measure a network of plain convolutions, after refitting a classifier that fits labels."""
-    config, dataset = training.config, training.dataset
+def _refitted(training: Training, plain: IResNet, certificate: Certificate) -> Certified:
+    """A projected network after its classifier is fitted anew, if that fits labels."""
+    config, train = training.config, training.dataset.train
     if plain.head.fits_labels:
-        train, loss = dataset.train, make_loss(config, certificate.features_lipschitz_upper_bound)
+        loss = make_loss(config, certificate.features_lipschitz_upper_bound)
         batches = (normalized(images) for images in train.images.split(_BATCH_SIZE))
         fit_to_labels(plain, batches, train.labels, loss, config.seed)
         certificate = with_classifier(certificate, plain)
+    return Certified(plain, certificate)
+
+
+def _measured(
+    training: Training, network: Certified, config: TrialConfig, projected_to: float
+) -> Iterator[Projection]:
+    """Measure a network that a training gave besides its own, which has the architecture of
+    `config`; none if an objective is not finite."""
+    plain, certificate, dataset = network.model, network.certificate, training.dataset
     measured, answers = measure(plain, dataset.val, config, certificate)
     of_test, test_answers = measure_test(plain, dataset.test, config, certificate)
     report = ProjectionReport(
@@ -146,7 +163,8 @@ def _measured(
         **of_test,
         timestamp=time.time(),
     )
-    return Projection(report, Certified(plain, certificate), OnSplits(answers, test_answers))
+    if diverged(report.metrics(), config.objectives) is None:
+        yield Projection(report, network, OnSplits(answers, test_answers), config)
 
 
 @torch.no_grad()

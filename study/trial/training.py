@@ -98,6 +98,17 @@ class Training:
             device_use=gpu_use(self.device),
         )
 
+    def train(self) -> bool:
+        """Train for all epochs, measuring nothing; returns whether every loss was finite."""
+        while self.epoch < self.config.training.max_epochs:
+            loss, _ = self._train_epoch()
+            self.epoch += 1
+            if not math.isfinite(loss):
+                return False
+        self.model.eval()
+        refresh_statistics(self.model, self.dataset.train)
+        return True
+
     def completed(self) -> TrialReport:
         """Complete the trial with its network as it is now, trained by other code; measure it."""
         self.model.to(self.device)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from models import NETWORK, IResNet, certify, proven_dtype, read_network
+from study.config.trial import ALONE
 from study.errors import TrackingError, printable, some
 from study.metrics.artifacts import CERTIFICATE, VAL_RIGHT, read_certified, read_right
 from study.metrics.definitions import (
@@ -25,6 +26,7 @@ from study.metrics.definitions import (
     PROVEN_METRICS,
     VAL_ACCURACY,
 )
+from study.metrics.reports import CONTROL
 from study.tracking import clone
 from study.tracking.pages import on_the_word_of
 from study.tracking.records import Records
@@ -185,9 +187,11 @@ def _other_training(network: Mapping[str, Any], stored: Stored) -> Iterator[str]
     """Yield a sentence for each claim of the run about its training that its files contradict;
     `network` is the content of NETWORK."""
     architecture = network["architecture"]
+    # A network is stored without its normalization, and a control has no body.
+    is_control = stored.origin.get("projected_to") == repr(CONTROL)
+    other = {"norm", *(ALONE if is_control else ())}
     for key, value in stored.sample.items():
-        # A network is stored without its normalization.
-        if key != "norm" and key in architecture and architecture[key] != value:
+        if key not in other and key in architecture and architecture[key] != value:
             yield f"{key} of its sample is {value}, but that of the network is {architecture[key]}"
         param = stored.params.get(key, str(value))
         # A list's text may be a tuple's.

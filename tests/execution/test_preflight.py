@@ -103,7 +103,6 @@ def test_a_mistake_is_one_line_with_its_key(changes: dict[str, Any], message: st
         ("Unscalable", {"ladder": [0.3, 0.1]}, r"ladder: .* no scale, but got \[0.3, 0.1\]"),
         ("Unscalable", {"ladder": 2}, "ladder: .* no scale, but got 2"),
         ("Unbounded", {"ladder": [0.3]}, r"ladder: .* no bounds, but got \[0.3\]"),
-        ("Unscalable", {"control": True}, "control: must be false .* no scale, but got True"),
     ],
 )
 def test_a_ladder_that_would_not_be_used_is_refused(

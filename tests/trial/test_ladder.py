@@ -13,7 +13,7 @@ from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL
 from study.trial.data import tensors as data
-from study.trial.ladder import Projection, projections
+from study.trial.ladder import Projection, projections, save_outcome
 from study.trial.measured.evaluation import measure
 from study.trial.measured.network_files import save_network
 from study.trial.training import Training, make_loss
@@ -108,32 +108,32 @@ def test_a_rung_that_changes_no_block_is_left_out() -> None:
     assert bounds(rungs_of(replace(BRIEF, ladder=ladder))) == [0.125]
 
 
-def test_the_control_is_linear_and_its_classifier_is_fitted(tmp_path: Path) -> None:
-    """The features are the images, so its certificate is that of the classifier alone; and it comes
-    back from its files, which share the weights of the training's network."""
-    training = training_of(CERTIFYING)
-    *rungs, control = rungs_of(CERTIFYING)
+@pytest.mark.parametrize("head", ["lipschitz", "rows"])
+def test_the_control_is_the_classifier_trained_alone(head: Any, tmp_path: Path) -> None:
+    """It is the network that a trial without blocks would train, and comes back from its files."""
+    model_config = replace(CERTIFYING.model, head=head, rows=3)
+    longer = replace(CERTIFYING.training, max_epochs=5, other_lr=0.3)
+    config = replace(CERTIFYING, model=model_config, training=longer)
+    training = training_of(config)
+    *rungs, control = rungs_of(config)
     assert bounds(rungs) == [0.2, 0.05]
     report, model = control.report, control.network.model
     assert report.projected_to == CONTROL
     images = data.normalized(training.dataset.val.images[:50])
-    assert torch.equal(model.features(images).flatten(1), images.flatten(1))
+    assert torch.equal(model.features(images), images)
     certificate = control.network.certificate
-    assert certificate.lipschitz_upper_bound < 1e-6
-    assert certificate.inverse_lipschitz_upper_bound == pytest.approx(1)
-    assert report.reconstruction_error < 1e-6
-    assert report.certified_accuracy is not None
+    assert certificate.blocks == ()
+    assert report.inverse_lipschitz_upper_bound == pytest.approx(1)
+    assert report.reconstruction_error == 0
+    assert report.inverse_steps == 0
     assert report.certified_accuracy <= report.val_accuracy
     assert report.val_accuracy > 0.5
-    own, (config, dataset) = training.certified(), (training.config, training.dataset)
-    save_network(tmp_path, control.network, control.answers, config, dataset, own.model)
-    weights = tmp_path / "weights.safetensors"
-    assert not weights.exists()
-    (tmp_path / "base").mkdir()
-    save_network(tmp_path / "base", own, training.answers(), config, dataset)
-    weights.write_bytes((tmp_path / "base" / "weights.safetensors").read_bytes())
-    with torch.no_grad():
-        assert torch.equal(read_network(tmp_path)(images), model(images))
+    without = replace(model_config, blocks=(), dense_blocks=0)
+    alone = trained(replace(config, model=without, control=False)).certified()
+    assert certify(alone.model) == certificate
+    save_outcome(tmp_path / "outcome", training, [*rungs, control])
+    *_, stored = sorted(path.parent for path in (tmp_path / "outcome").rglob("network.json"))
+    assert certify(read_network(stored)) == certificate
 
 
 def test_on_the_test_images_too_the_certified_ones_are_counted() -> None:

@@ -55,13 +55,10 @@ def _check_ladder(study: StudyConfig) -> None:
         ]
         if not lacks:
             continue
-        reason = f"with {path}, which defines no {lacks[0]}"
         if study.search.ladder:
             ladder = study.to_dict()["search"]["ladder"]
-            raise ConfigError(f"must be left out {reason}", "search.ladder", ladder)
-        # A control is scaled, but needs no bounds.
-        if study.search.control and "scale" in lacks:
-            raise ConfigError(f"must be false {reason}", "search.control", True)
+            rule = f"must be left out with {path}, which defines no {lacks[0]}"
+            raise ConfigError(rule, "search.ladder", ladder)
 
 
 def _check_networks(study: StudyConfig) -> None:
