@@ -79,8 +79,11 @@ class DataConfig:
     """Part that is held out for testing if the data set has no test set of its own, in (0, 1)."""
     split_seed: int = setting(0, ge=0, lt=2**63)
     """Seed of the splits: the same for all trials of a study, whatever their own seeds."""
-    shift: int | None = setting(None, ge=0, le=1000)
-    """Random shifts of up to this many pixels; null takes the data set's default."""
+    shift: int | float | None = setting(None, ge=0, le=1000)
+    """Random shifts of up to this many pixels, by fractions of pixels too if it is no whole number;
+    null takes the data set's default."""
+    rotate: float = setting(0.0, ge=0, le=180)
+    """Random rotations by up to this many degrees."""
     flip: bool | None = None
     """Random horizontal flips; null takes the data set's default."""
     size: int | None = setting(None, ge=0, le=10_000)

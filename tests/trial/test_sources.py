@@ -88,6 +88,29 @@ def test_shifts_are_windows_of_a_wider_image_and_reach_every_offset() -> None:
     assert len(seen) == 9
 
 
+def test_images_are_moved_and_rotated_by_parts_of_pixels() -> None:
+    """By whole pixels and right angles entries move; by half a pixel neighbors are averaged."""
+    images = torch.rand(1, 2, 5, 5)
+    augmentation = Augmentation(shift=1.5, flip=False, fill=51)
+    filled = torch.nn.functional.pad(images, (1, 1, 1, 1), value=0.2)
+
+    def moved(down: float, right: float, degrees: float) -> torch.Tensor:
+        return augmentation(images, torch.tensor([[down, right, degrees, 0.0]]))
+
+    torch.testing.assert_close(moved(1, -1, 0), filled[:, :, :5, 2:])
+    torch.testing.assert_close(moved(0, 0, 90), images.rot90(-1, (2, 3)))
+    expected = (filled[:, :, :5, 1:6] + filled[:, :, 1:6, 1:6]) / 2
+    torch.testing.assert_close(moved(0.5, 0, 0), expected)
+    wide = torch.rand(1, 1, 3, 6)
+    turned = augmentation(wide, torch.tensor([[0.0, 0.0, 180.0, 0.0]]))
+    torch.testing.assert_close(turned, wide.flip(2, 3))
+    drawn = Augmentation(0.5, True, 0, rotate=4.0).draw(1000, torch.Generator(), images.device)
+    assert drawn.abs().amax(dim=0).tolist() == pytest.approx([0.5, 0.5, 4.0, 1.0], rel=0.01)
+    as_bytes = torch.randint(0, 256, (1, 1, 4, 4), dtype=torch.uint8)
+    still = Augmentation(0.5, False, 0)(as_bytes, torch.zeros(1, 4))
+    torch.testing.assert_close(still, as_bytes / 255)
+
+
 def test_flips_mirror_about_half_of_the_images() -> None:
     images = torch.randint(0, 256, (400, 1, 3, 3), dtype=torch.uint8)
     out = augmented(Augmentation(shift=0, flip=True, fill=0), images)

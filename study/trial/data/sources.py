@@ -68,6 +68,7 @@ def load(config: DataConfig) -> Dataset:
         default.shift if config.shift is None else config.shift,
         default.flip if config.flip is None else config.flip,
         default.fill,
+        config.rotate,
     )
     return Dataset(train, val, test, data.n_classes, augmentation, _sha256(train, val, test))
 

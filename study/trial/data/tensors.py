@@ -1,5 +1,6 @@
 """A data set as tensors, on the device: splits, batches, augmentation."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -37,33 +38,68 @@ class Split:
 
 @dataclass(frozen=True)
 class Augmentation:
-    """Random shifts by up to `shift` >= 0 pixels in each direction, which bring in pixels of the
-    uint8 value `fill`; and, if `flip`, horizontal flips with probability 1/2."""
+    """Random shifts by up to `shift` >= 0 pixels in each direction, and rotations by up to `rotate`
+    >= 0 degrees, which bring in pixels of the uint8 value `fill`; and, if `flip`, horizontal flips
+    with probability 1/2. Shifts are by whole pixels if `shift` is one and nothing is rotated; else
+    pixels are interpolated, bilinearly."""
 
-    shift: int
+    shift: float
     flip: bool
     fill: int
+    rotate: float = 0.0
+
+    @property
+    def _interpolates(self) -> bool:
+        return self.rotate > 0 or self.shift % 1 > 0
 
     def draw(self, n: int, generator: torch.Generator, device: torch.device) -> Tensor:
-        """Draw the augmentations of n images: int64 (n, 3), each row (top, left, flip): the corner
-        of the window cut from the padded image, and 1 to flip it. A whole epoch is drawn at once,
+        """Draw the augmentations of n images. Each row is (top, left, flip), int64 (n, 3): the
+        corner of the window cut from the padded image, and 1 to flip it; or, where pixels are
+        interpolated, (down, right, degrees, flip), float32 (n, 4). A whole epoch is drawn at once,
         so that no step waits for the host; on the CPU, so that all devices see the same images."""
-        offsets = torch.randint(0, 2 * self.shift + 1, (n, 2), generator=generator)
+        if self._interpolates:
+            most = torch.tensor([self.shift, self.shift, self.rotate])
+            offsets = (2 * torch.rand(n, 3, generator=generator) - 1) * most
+        else:
+            offsets = torch.randint(0, 2 * int(self.shift) + 1, (n, 2), generator=generator)
         mirrored = torch.randint(0, 2, (n, 1), generator=generator) * int(self.flip)
         return torch.cat([offsets, mirrored], dim=1).to(device)
 
     def __call__(self, images: Tensor, drawn: Tensor) -> Tensor:
-        """Augment images (B, C, H, W) of a Split by rows (B, 3) of `draw`; keeps shape, dtype."""
+        """Augment images (B, C, H, W) of a Split by rows of `draw`; keeps the shape, and the dtype
+        unless pixels are interpolated, which gives float32 in [0, 1]."""
         height, width = images.shape[2:]
-        top, left, mirrored = drawn.unbind(1)
-        if self.shift:
-            fill = self.fill if images.dtype == torch.uint8 else self.fill / 255
-            padded = F.pad(images, (self.shift,) * 4, value=fill)
+        *moved, mirrored = drawn.unbind(1)
+        if self._interpolates:
+            images = _warped(images, moved, self.fill / 255)
+        elif self.shift:
+            fill, (top, left) = self.fill if images.dtype == torch.uint8 else self.fill / 255, moved
+            padded = F.pad(images, (int(self.shift),) * 4, value=fill)
             windows = padded.unfold(2, height, 1).unfold(3, width, 1)
             images = windows[torch.arange(len(images), device=images.device), :, top, left]
         if self.flip:
             images = torch.where((mirrored == 1).view(-1, 1, 1, 1), images.flip(3), images)
         return images
+
+
+def _warped(images: Tensor, moved: Sequence[Tensor], fill: float) -> Tensor:
+    """Images (B, C, H, W) of a Split as float32 in [0, 1], each rotated clockwise around its center
+    and then moved, by (down, right, degrees) in pixels and degrees, (B,) each."""
+    down, right, degrees = moved
+    pixels = images.float() / 255 if images.dtype == torch.uint8 else images
+    height, width = images.shape[2:]
+    cos, sin = torch.deg2rad(degrees).cos(), torch.deg2rad(degrees).sin()
+    # Where each pixel comes from, in units of half the image.
+    ratio = height / width
+    x, y = -2 * right / width, -2 * down / height
+    rows = (
+        [cos, sin * ratio, cos * x + sin * ratio * y],
+        [-sin / ratio, cos, cos * y - sin / ratio * x],
+    )
+    matrix = torch.stack([torch.stack(row, dim=1) for row in rows], dim=1)
+    grid = F.affine_grid(matrix, list(images.shape), align_corners=False)
+    # Outside of the image stands what is zero here.
+    return F.grid_sample(pixels - fill, grid, align_corners=False) + fill
 
 
 @dataclass(frozen=True)
