@@ -176,11 +176,45 @@ class Ranking(ABC):
     def hypervolume(self) -> float | None:
         """Volume dominated by the front within the reference point, exact, on the objectives'
         scales (log10 for bounds of the inverse); None if an objective has no reference value."""
+        return self._hypervolume([point for point in self.points if point.is_admitted])
+
+    @cached_property
+    def controls(self) -> tuple[Point, ...]:
+        """The controls that the constraints would admit to a front."""
+        return tuple(
+            point
+            for point in self.points
+            if point.mark is Mark.CONTROL
+            and not not_measured(point.metrics, self.objectives, self.constraints)
+            and points.admitted(point.metrics, self.objectives, self.constraints)
+        )
+
+    @cached_property
+    def added_to_controls(self) -> float | None:
+        """What the networks add to the hypervolume of the controls; None without controls, or if an
+        objective has no reference value."""
+        alone = self._hypervolume(self.controls)
+        if not self.controls or alone is None:
+            return None
+        networks = [point for point in self.points if point.is_admitted]
+        both = self._hypervolume([*networks, *self.controls])
+        assert both is not None
+        return both - alone
+
+    def _hypervolume(self, of_points: Sequence[Point]) -> float | None:
         if not all(math.isfinite(objective.reference) for objective in self.objectives):
             return None
-        admitted = [point.metrics for point in self.points if point.is_admitted]
-        losses = points.scaled_losses(admitted, self.objectives)
+        losses = points.scaled_losses([point.metrics for point in of_points], self.objectives)
         return hypervolume(losses, points.reference_losses(self.objectives))
+
+    def dominating_control(self, point: Point) -> Point | None:
+        """A control that is no worse than a point in any objective, the first; None without one."""
+        listed = [point.metrics, *(control.metrics for control in self.controls)]
+        own, *others = points.losses(listed, self.objectives)
+        dominating = (
+            c for c, loss in zip(self.controls, others, strict=True) if (loss <= own).all()
+        )
+        return next(dominating, None)
 
 
 def marked(

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -46,6 +46,13 @@ class Recommendation:
     aliases: tuple[str, ...]
     point: Point
     sentence: str
+
+    def beside(self, control: Point | None) -> "Recommendation":
+        """The same, with a first sentence that names the control, if one is no worse."""
+        if control is None:
+            return self
+        first = f"{control.handle}, a classifier alone, is no worse in any objective."
+        return replace(self, sentence=f"{first} {self.sentence}")
 
 
 def recommendations(

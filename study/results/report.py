@@ -80,7 +80,8 @@ class Report(Ranking):
     def recommended(self) -> list[Recommendation]:
         """The networks to take, the most accurate first."""
         authors = self.study.config.proven_by
-        return recommendations(self.front, self.objectives, self.metrics, authors)
+        found = recommendations(self.front, self.objectives, self.metrics, authors)
+        return [one.beside(self.dominating_control(one.point)) for one in found]
 
     @property
     def handles(self) -> dict[str, str]:
@@ -145,6 +146,7 @@ class Report(Ranking):
             "radius": self.study.config.evaluation.radius,
             **goals(self),
             "hypervolume": self.hypervolume,
+            "added_to_controls": self.added_to_controls,
             "costs": {name: self.costs.get(name) for name in spent.COSTS},
             "n_trials": Counter(p.mark for p in self.points if p.is_trial for _ in p.records),
             "n_projections": Counter(

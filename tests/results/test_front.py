@@ -68,6 +68,44 @@ def test_a_control_is_never_on_the_front_however_good_it_is() -> None:
     assert report.hypervolume == collect(STUDY, records[:1]).hypervolume
 
 
+def test_what_networks_add_to_their_controls_is_said() -> None:
+    """Of two networks one is dominated by a control, which its recommendation begins with."""
+    bounds = (0.5, 0.0), (0.9, 0.6)
+    records = [
+        record
+        for n, (accuracy, of_control) in enumerate(bounds)
+        for record in (
+            trial(n, val_accuracy=accuracy, block_lipschitz_upper_bound=0.2 + 0.3 * n,
+                  inverse_steps=5.0 + n),
+            replace(
+                trial(n, val_accuracy=of_control, block_lipschitz_upper_bound=0.1,
+                      inverse_steps=1.0),
+                run_id=f"control {n}",
+                projected_to=CONTROL,
+            ),
+        )
+    ]  # fmt: skip
+    report = collect(STUDY, records)
+    networks, controls = records[::2], records[1::2]
+    assert report.added_to_controls == pytest.approx(
+        volume_of([*networks, *controls]) - volume_of(controls)
+    )
+    sentences = {one.point.label: one.sentence for one in report.recommended}
+    handle = f"{STUDY.name}/0001@0"
+    assert sentences["0000"].startswith(f"{handle}, a classifier alone, is no worse in any obj")
+    assert "alone" not in sentences["0001"]
+    assert collect(STUDY, networks).added_to_controls is None
+
+
+def volume_of(records: list[TrialRecord]) -> float:
+    """The hypervolume of records that are all trials of their own."""
+    alone = [replace(r, projected_to=None, run_id=f"{n}", trial_id=f"{n:04d}", repeat_of=f"{n}")
+             for n, r in enumerate(records)]  # fmt: skip
+    volume = collect(STUDY, alone).hypervolume
+    assert volume is not None
+    return volume
+
+
 def test_the_front_is_that_of_brute_force() -> None:
     generator = random.Random(0)
     tenths = [[generator.randint(1, 6) / 10 for _ in range(3)] for _ in range(60)]

@@ -176,6 +176,8 @@ def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) ->
             for name in (VAL_ACCURACY, CERTIFIED_ACCURACY)
         )
         yield f"control: the classifier alone, {controls[0].handle} and so on, at best {best}"
+        if report.added_to_controls is not None:
+            yield f"hypervolume that networks add to the controls': {report.added_to_controls:.4g}"
     if config.proven_by:
         yield (
             f"bounds of blocks by {', '.join(config.proven_by)} are the word of their author, and "

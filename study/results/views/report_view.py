@@ -161,6 +161,8 @@ def _summary(report: Report) -> str:
     )
     rules += on_the_word_of(report.study.config.proven_by) if rules else ""
     volume = "" if report.hypervolume is None else f" Hypervolume {report.hypervolume:.4g}."
+    if report.added_to_controls is not None:
+        volume += f" Networks add {report.added_to_controls:.4g} to that of the controls."
     chosen = f" with {report.where}" if report.where else ""
     authors = ", ".join(report.study.config.proven_by)
     proofs = f" Bounds of blocks by {authors} are the word of their author." if authors else ""
