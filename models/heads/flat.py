@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim.adam import adam
 
+from models.floats.norm import scaled_norm
 from models.heads.head import Loss
 from models.heads.linear_last import LinearLast, last_layer
 from models.heads.radius_loss import pair_distances, radii_of_classes
 from models.isometries import Shape
-from models.norms.rounding import Running
+from models.norms.rounding import UNITS, Running
 from models.spec import NetworkSpec
 
 # The number of images in a step, the number of steps, and Adam's largest learning rate for weights
@@ -82,6 +83,17 @@ class FlatHead(LinearLast):
                 maximize=False,
             )
             torch._foreach_mul_(parameters, scales)
+
+    @torch.no_grad()
+    def mixture_slopes(
+        self, classifier: nn.Sequential, own: Tensor, rivals: Tensor, shares: Tensor
+    ) -> tuple[Tensor, float]:
+        last = classifier[-1]
+        assert isinstance(last, nn.Linear)
+        weight, (unit, _) = last.weight.double(), UNITS[torch.float64]
+        # Of the sums over Q rows, and of what is missing to a sum of shares of 1.
+        off = 2 * (own.shape[1] + 2) * unit * scaled_norm(weight).amax().item()
+        return weight[rivals] - shares @ weight[own], off
 
     def radii(
         self,

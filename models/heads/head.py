@@ -83,14 +83,15 @@ class Head(ABC):
         functions of the features, given those of logits, `difference_bounds` (K, K)."""
         return of_logits
 
-    def mixture_bounds(
+    def mixture_slopes(
         self, classifier: nn.Sequential, own: Tensor, rivals: Tensor, shares: Tensor
-    ) -> Tensor:
-        """Proven bounds (B, P), float64, l2, of the Lipschitz constants, as functions of the
-        features, of mixtures sum_i shares_i s_i - s_j of scores: of rows i of `own` (B, Q), with
-        `shares` (B, P, Q), float64, >= 0 and summing to 1, and a row j of `rivals` (B, P). Only
-        where a class has several rows."""
-        raise NotImplementedError(f"a {type(self).__name__} has one row for each class")
+    ) -> tuple[Tensor, float]:
+        """Returns (slopes, off): the gradients (B, P, D), float64, by features (B, D), of mixtures
+        s_j - sum_i shares_i s_i of scores, and a bound of their error, l2. Mixed are rows i of
+        `own` (B, Q), with `shares` (B, P, Q), float64, >= 0 and summing to 1 up to rounding, and a
+        row j of `rivals` (B, P). Only for heads that are linear in the features but for the choice
+        of the largest score."""
+        raise NotImplementedError(f"the scores of a {type(self).__name__} are not linear")
 
     def start(self, classifier: nn.Sequential, features: Tensor, labels: Tensor, seed: int) -> None:
         """Set a new classifier, in place, to what its training starts with, given features

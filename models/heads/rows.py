@@ -18,8 +18,6 @@ from models.spec import NetworkSpec
 
 # Of how many own rows, and of how many rows of other classes, a step takes the pair that decides.
 _N_OWN, _N_RIVALS = 4, 16
-# The images whose mixtures of rows are held at a time.
-_AT_ONCE = 100
 # The least square of the distance of two rows that training looks at.
 _APART = 1e-6
 # Steps of k-means, and the images of a class on which it runs, for each of its rows, at least.
@@ -51,20 +49,6 @@ class RowsHead(FlatHead):
     @torch.no_grad()
     def score_bounds(self, classifier: nn.Sequential, of_logits: Tensor) -> Tensor:
         return _distance_bounds(rows_of(classifier).weight.to("cpu", torch.float64))
-
-    @torch.no_grad()
-    def mixture_bounds(
-        self, classifier: nn.Sequential, own: Tensor, rivals: Tensor, shares: Tensor
-    ) -> Tensor:
-        weight = rows_of(classifier).weight.double()
-        unit, _ = UNITS[torch.float64]
-        # Of the sums over Q rows, and of what is missing to a sum of shares of 1.
-        off = 2 * (own.shape[1] + 2) * unit * scaled_norm(weight).amax()
-        bounds = [
-            scaled_norm((of @ weight[i] - weight[j]).flatten(0, 1)).view(j.shape)
-            for i, j, of in zip(*(t.split(_AT_ONCE) for t in (own, rivals, shares)), strict=True)
-        ]
-        return ((torch.cat(bounds) + off) * UP).clamp(min=LEAST)
 
     def rounding(self, classifier: nn.Sequential, features: Running) -> Tensor:
         weight, x = rows_of(classifier).weight, features.value.flatten(1)

@@ -8,24 +8,29 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
 
 from models.arguments import check_kind, described, number
 from models.blocks.invertible_block import InvertibleBlock
+from models.floats.norm import scaled_norm
 from models.floats.raised import LEAST, UP
 from models.floats.torch_modes import refuse_flushed_denormals, refuse_reduced_products
+from models.heads.flat import FlatHead
 from models.maps import check_maps, check_not_empty, checked_labels
 from models.network.certificate import Certificate
 from models.network.iresnet import IResNet, deployed
 from models.norms.rounding import ROOM, Running
+from models.proofs.box import distances_within
 
 # The precisions whose rounding is known.
 _DTYPES = (torch.float32, torch.float64)
 # For how many rivals the best of a class's rows is sought, and a mixture of how many of them.
 _N_RIVALS, _N_OWN, _N_SWEEPS = 8, 8, 20
+# The same with a box, in which other rivals may be the nearest, and images at a time.
+_N_IN_BOX, _AT_ONCE = 32, 100
 # A bound, relative, of what rounding takes from a sum of so many float64 numbers.
 _OF_SUM = 2.0**-45
 # By how much, relative, rounding may spread pixels beyond their scale.
@@ -39,6 +44,7 @@ def certified_radius(
     certificate: Certificate,
     *,
     scale: float = 1.0,
+    box: tuple[float, float] | None = None,
 ) -> Tensor:
     """Proven radii (B,), float64, l2, in pixels of [0, 1]: for every image within the radius, the
     label's logit alone is the largest. Where it is negative or zero nothing is proven: the answer
@@ -58,6 +64,9 @@ def certified_radius(
         labels: whole numbers (B,), from 0 to n_classes - 1.
         certificate: of this network, by `certify`.
         scale: > 0, finite, the largest of these factors.
+        box: (low, high), the values of pixels 0 and 1, for a network without blocks whose head is
+            linear: the radii are then larger, and hold for images in the box alone, whose every
+            pixel is from 0 to 1.
 
     The proof covers answers that are computed as they are here: without autocast, and in float32
     with products in full, which torch calls "ieee". TF32, torch's default for convolutions on GPUs,
@@ -66,12 +75,12 @@ def certified_radius(
     Raises:
         TypeError: if an argument is of the wrong type.
         ValueError: if the certificate is of another network, or `certify` would refuse this one; if
-            images, labels or scale break a rule above, or a channel of an image spreads over more
-            than `scale`, so that its pixels cannot lie in [0, 1]; under autocast, with float32
+            images, labels, scale or box break a rule above, or a channel of an image spreads over
+            more than `scale`, so that its pixels cannot lie in [0, 1]; under autocast, with float32
             images where products may be in TF32 or bfloat16, or if denormal numbers are flushed.
         RuntimeError: if the model is in training mode.
     """
-    return certified_answers(model, images, labels, certificate, scale=scale).radii
+    return certified_answers(model, images, labels, certificate, scale=scale, box=box).radii
 
 
 class CertifiedAnswers(NamedTuple):
@@ -92,6 +101,7 @@ def certified_answers(
     certificate: Certificate,
     *,
     scale: float = 1.0,
+    box: tuple[float, float] | None = None,
 ) -> CertifiedAnswers:
     """`certified_radius`, with the logits that it speaks of."""
     check_kind("certificate", certificate, Certificate)
@@ -101,6 +111,8 @@ def certified_answers(
         raise RuntimeError("certified_radius needs eval mode; call model.eval() first")
     scale = _checked_scale(scale)
     _check_images(images, model, scale)
+    if box is not None:
+        box = _checked_box(box, images, model)
     refuse_flushed_denormals()
     refuse_reduced_products(images)
     of_logits = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
@@ -115,9 +127,9 @@ def certified_answers(
     between = head.score_bounds(classifier, of_logits).to(images.device)
     scores = head.scores(classifier, model.features(images))
     of_features = scale * certificate.features_lipschitz_upper_bound
-    norms = partial(head.mixture_bounds, classifier)
-    n_rows = len(between) // n_classes
-    rivals = _Rivals(scores.double(), labels, between, norms, of_features, n_rows)
+    slopes = partial(head.mixture_slopes, classifier)
+    n_rows, x = len(between) // n_classes, images.double().flatten(1)
+    rivals = _Rivals(scores.double(), labels, between, slopes, of_features, n_rows, x, box)
     # No farther than without rounding, or than from one corner of the box of images to another.
     farthest = math.prod(model.in_shape) ** 0.5
     unrounded = rivals.radii().clamp(max=farthest)
@@ -143,17 +155,22 @@ class _Rivals:
         scores: float64 (B, N), of the rows.
         labels: int64 (B,).
         between: float64 (N, N), bounds of Lip(s_i - s_j) by the features, for scores s.
-        norms: `Head.mixture_bounds` of the classifier.
+        slopes: `Head.mixture_slopes` of the classifier.
         of_features: bound of the Lipschitz constant of the features by the pixels.
         n_rows: the number of rows of each class.
+        x: float64 (B, D), the images.
+        box: (low, high), which every image in question keeps, if that counts. Then features are
+            images.
     """
 
     scores: Tensor
     labels: Tensor
     between: Tensor
-    norms: Callable[[Tensor, Tensor, Tensor], Tensor]
+    slopes: Callable[[Tensor, Tensor, Tensor], tuple[Tensor, float]]
     of_features: float
     n_rows: int
+    x: Tensor
+    box: tuple[float, float] | None
 
     def radii(self, of_body: Tensor | None = None, of_scores: Tensor | None = None) -> Tensor:
         """(B,): the radii, given what rounding takes from features (B,) and scores (B, N), l2.
@@ -168,8 +185,9 @@ class _Rivals:
         best = own.gather(1, self.scores.gather(1, own).argmax(dim=1, keepdim=True))
         everyone = torch.arange(len(self.between), device=device).expand(len(own), -1)
         nearest = self._quotients(best, everyone, of_body, of_scores).scatter(1, own, math.inf)
-        n_sought = min(_N_RIVALS, len(self.between) - self.n_rows)
-        if self.n_rows == 1 or n_sought == 0:
+        most = _N_RIVALS if self.box is None else _N_IN_BOX
+        n_sought = min(most, len(self.between) - self.n_rows)
+        if (self.n_rows == 1 and self.box is None) or n_sought == 0:
             return nearest.amin(dim=1)
         distances, rivals = nearest.topk(n_sought + 1, dim=1, largest=False)
         longest, rivals = distances[:, :-1], rivals[:, :-1]
@@ -190,7 +208,24 @@ class _Rivals:
         shares = _shares(margins, apart, self.between[own.unsqueeze(2), own.unsqueeze(1)])
         # Less what this sum rounds.
         margin = (shares * (margins - _OF_SUM * margins.abs())).sum(dim=2)
-        return self._quotient(margin, self.norms(own, rivals, shares))
+        found = [
+            self._beyond(self.x[part], margin[part], *self.slopes(*(t[part] for t in mixture)))
+            for mixture in ((own, rivals, shares),)
+            for part in torch.arange(len(own), device=own.device).split(_AT_ONCE)
+        ]
+        return torch.cat(found)
+
+    def _beyond(self, x: Tensor, margin: Tensor, slopes: Tensor, off: float) -> Tensor:
+        """(B, P): distances in pixels, rounded down, within which mixtures keep their margins
+        (B, P), for slopes (B, P, D) that are off by `off`."""
+        norms = (scaled_norm(slopes.flatten(0, 1)).view_as(margin) + off) * UP
+        distances = self._quotient(margin, norms.clamp(min=LEAST))
+        if self.box is None:
+            return distances
+        # No image of the box is farther than its diagonal.
+        margin = margin - off * (self.box[1] - self.box[0]) * x.shape[1] ** 0.5
+        within = distances_within(x, self.box, slopes, margin) / self.of_features / UP
+        return distances.maximum(torch.where(margin > 0, within, -math.inf))
 
     def _quotients(
         self, row: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
@@ -251,6 +286,19 @@ def _checked_scale(scale: object) -> float:
     if not 0 < found < math.inf:
         raise ValueError(f"scale must be positive and finite, but got scale={found}")
     return found
+
+
+def _checked_box(box: object, images: Tensor, model: IResNet) -> tuple[float, float]:
+    check_kind("box", box, tuple)
+    low, high = (number("box", side) for side in cast(tuple[Any, Any], box))
+    if len(model.body) > 0 or not isinstance(model.head, FlatHead):
+        raise ValueError("box must be None unless the network has no blocks and a linear head")
+    if not (low < high and low <= images.min() and images.max() <= high):
+        raise ValueError(
+            f"images must lie in the box, but got box={low:g} to {high:g} and images "
+            f"from {images.min():g} to {images.max():g}"
+        )
+    return low, high
 
 
 def _check_images(images: Tensor, model: IResNet, scale: float) -> None:

@@ -1,17 +1,19 @@
 """How much of a network's answers is certified: one training of dense potential blocks.
 
     python -m tests.benchmarks.certified DATA [--data-root DIR] [--seeds 1] [--threads 2]
-        [--set KEY=VALUE ...]
+        [--set KEY=VALUE ...] [--control KEY=VALUE ...]
 
 DATA: digits, mnist, cifar10 or image_folder. KEY is a setting of `model` or `training` of
 study/config/trial.py, such as coeff=0.5 dense_blocks=16 max_epochs=5 margin=1.58. For each seed the
-network, and the control: the same head and loss behind blocks that change nothing (coeff 0.0001).
+network, unless it has no blocks, and the control: the classifier alone on the pixels, with the same
+settings but for those of --control, such as head=rows rows=50 max_epochs=40.
 On the test set, in percent right and certified within some radii, rounding included; what the
 attack of the study leaves within the radius of the data set; the largest bound of Lip(g) and that
 of the inverse; steps and mean relative error of the inverse of 256 validation images; seconds of
 the training. Where there is an inverse, every image of the test set is reconstructed from its
 features in each precision, a quarter of an hour for MNIST: the largest distance from the image, l2,
-pixels from 0 to 1, and what is proven of it, with the image at hand and from its features alone. A
+pixels from 0 to 1, and what is proven of it, with the image at hand and from its features alone. Of
+a classifier alone, also what is certified counting that images lie in [0, 1]. A
 coeff above 1 has no inverse. Exits 1 if an image is certified and attacked all the same, or is
 farther from its reconstruction than proven. Nothing else should run.
 """
@@ -19,6 +21,7 @@ farther from its reconstruction than proven. Nothing else should run.
 import argparse
 import statistics
 import sys
+from collections.abc import Sequence
 from dataclasses import fields, replace
 from functools import partial
 from pathlib import Path
@@ -27,7 +30,7 @@ from typing import Any
 import torch
 import yaml
 
-from models import certify, deployed
+from models import certified_radius, certify, deployed
 from study.config.trial import (
     DataConfig,
     ModelConfig,
@@ -110,6 +113,18 @@ def reconstructed(network: Certified, split: Split, dtype: torch.dtype) -> tuple
     ), n_farther
 
 
+def in_box(network: Certified, split: Split, radii: Sequence[float]) -> str:
+    """The shares of a split, in percent, that are certified in float64 within some radii for images
+    with pixels in [0, 1]."""
+    found = []
+    for images, labels in zip(split.images.split(500), split.labels.split(500), strict=True):
+        x = normalized(images).double()
+        box = -0.5, 0.5
+        found.append(certified_radius(network.model, x, labels, network.certificate, box=box))
+    within = torch.cat(found)
+    return ", ".join(f"{r:.3g}: {100 * (within > r).double().mean().item():.2f}" for r in radii)
+
+
 def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     """([accuracy, certified within each radius], whether a proof was broken), on the test set."""
     training, broken = Training(config), False
@@ -134,12 +149,22 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
         f"error {measured.reconstruction_error:.2g}; {seconds:.0f} s",
         flush=True,
     )
-    if network.certificate.invertible:
+    if not network.model.blocks:
+        print(
+            f"  counting that images lie in [0, 1]: {in_box(network, training.dataset.test, radii)}"
+        )
+    if network.model.blocks and network.certificate.invertible:
         for dtype in (torch.float32, torch.float64):
             said, n_farther = reconstructed(network, training.dataset.test, dtype)
             print(f"  {said}", flush=True)
             broken |= n_farther > 0
     return shares, broken
+
+
+def given(settings: Sequence[str]) -> dict[str, Any]:
+    """The settings of KEY=VALUE, the last of those with one key."""
+    pairs = (setting.partition("=") for setting in settings)
+    return {key: yaml.safe_load(value) for key, _, value in pairs}
 
 
 def main() -> int:
@@ -149,29 +174,28 @@ def main() -> int:
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--threads", type=int, default=2)
     parser.add_argument("--set", nargs="*", default=[], dest="settings", metavar="KEY=VALUE")
+    parser.add_argument("--control", nargs="*", default=[], metavar="KEY=VALUE")
     arguments = parser.parse_args()
     torch.set_num_threads(arguments.threads)
     choose_algorithms(deterministic=True)
     print(machine())
-    settings = {}
-    for setting in arguments.settings:
-        key, _, value = setting.partition("=")
-        settings[key] = yaml.safe_load(value)
-    whole = trial(arguments.data, arguments.data_root, settings)
-    control = replace(whole, model=replace(whole.model, coeff=1e-4, dense_blocks=1))
-    n_broken, rows = 0, []
+    whole, control = (
+        trial(arguments.data, arguments.data_root, given(settings))
+        for settings in (arguments.settings, [*arguments.settings, *arguments.control])
+    )
+    configs = {"network": whole, "control": control.alone}
+    if whole.model == whole.alone.model:
+        del configs["network"]
+    n_broken = 0
+    rows: dict[str, list[list[float]]] = {name: [] for name in configs}
     for seed in range(arguments.seeds):
-        pair = []
-        for name, config in (("network", whole), ("control", control)):
+        for name, config in configs.items():
             shares, broken = trained(name, replace(config, seed=seed))
             n_broken += broken
-            pair.append(shares)
-        rows.append(pair)
+            rows[name].append(shares)
     if n_broken == 0:
-        for index, name in enumerate(("network", "control")):
-            medians = [
-                statistics.median(of) for of in zip(*(row[index] for row in rows), strict=True)
-            ]
+        for name, of_seeds in rows.items():
+            medians = [statistics.median(of) for of in zip(*of_seeds, strict=True)]
             print(f"{name}, median: {', '.join(f'{100 * share:.2f}' for share in medians)}")
     return int(n_broken > 0)
 

@@ -32,7 +32,7 @@ def network(n_rows: int = 4, **changes: Any) -> IResNet:
     settings: dict[str, Any] = {"in_shape": (2, 3, 3), "n_classes": N_CLASSES, "blocks": ()}
     settings |= {"channel_multiplier": 1, "head": "rows", "rows": n_rows, "dropout": 0.0}
     model = with_biases(IResNet(**{**settings, **changes}))
-    nn.init.uniform_(rows_of(model.classifier).weight)
+    nn.init.uniform_(model.classifier[-1].weight)
     return model.eval()
 
 
