@@ -112,7 +112,7 @@ class NetworkSettings:
     linear layer on all features, whose Lipschitz constant is known during training; rows: the same
     with several rows a class, the largest of which is its logit."""
     rows: int = setting(10, ge=1, le=10_000)
-    """For head: rows, the rows of each class."""
+    """For head: rows, the rows of each class; in a study also those of its controls."""
     bottleneck: int = setting(4, ge=1, le=1000)
     """The ratio of a block's channels to its inner channels."""
     dense_bottleneck: int = setting(0, ge=0, le=1000)

@@ -47,9 +47,9 @@ class SearchConfig:
     fine_tune_steps: int = setting(0, ge=0, le=LARGEST)
     """Training steps at each rung of the ladder, before the projection."""
     control: bool = False
-    """Also train the classifier of each completed trial alone, on images in place of features, with
-    the same settings; needs head: lipschitz or rows. It shows what the blocks contribute, and is
-    never on the front."""
+    """Also train a classifier alone for each completed trial: the head rows, with model.rows, on
+    images in place of features, with the trial's settings. It shows what the blocks contribute, and
+    is never on the front."""
     repeats: int = setting(1, ge=1, le=1000)
     """How often each sample is trained, with different seeds. It is not trained again once it is
     dominated by more than the spread of its trainings."""

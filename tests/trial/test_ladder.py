@@ -109,7 +109,7 @@ def test_a_rung_that_changes_no_block_is_left_out() -> None:
 
 
 @pytest.mark.parametrize("head", ["lipschitz", "rows"])
-def test_the_control_is_the_classifier_trained_alone(head: Any, tmp_path: Path) -> None:
+def test_the_control_is_a_classifier_of_rows_trained_alone(head: Any, tmp_path: Path) -> None:
     """It is the network that a trial without blocks would train, and comes back from its files."""
     model_config = replace(CERTIFYING.model, head=head, rows=3)
     longer = replace(CERTIFYING.training, max_epochs=5, other_lr=0.3)
@@ -128,7 +128,7 @@ def test_the_control_is_the_classifier_trained_alone(head: Any, tmp_path: Path) 
     assert report.inverse_steps == 0
     assert report.certified_accuracy <= report.val_accuracy
     assert report.val_accuracy > 0.5
-    without = replace(model_config, blocks=(), dense_blocks=0)
+    without = replace(model_config, blocks=(), dense_blocks=0, head="rows")
     alone = trained(replace(config, model=without, control=False)).certified()
     assert certify(alone.model) == certificate
     save_outcome(tmp_path / "outcome", training, [*rungs, control])
