@@ -30,7 +30,7 @@ _DTYPES = (torch.float32, torch.float64)
 # For how many rivals the best of a class's rows is sought, and a mixture of how many of them.
 _N_RIVALS, _N_OWN, _N_SWEEPS = 8, 8, 20
 # The same with a box, in which other rivals may be the nearest, and images at a time.
-_N_IN_BOX, _AT_ONCE = 32, 100
+_N_IN_BOX, _AT_ONCE = 16, 100
 # A bound, relative, of what rounding takes from a sum of so many float64 numbers.
 _OF_SUM = 2.0**-45
 # By how much, relative, rounding may spread pixels beyond their scale.
