@@ -79,6 +79,8 @@ SHOWN = "done"
 FIGURE = 'done.figure("front")'
 COMPARED = "study.compare(done, plain)"
 POINTS = 'done.points[["network", "mark", "val_accuracy"]]'
+# Its architecture is not that of its trial's sample.
+CONTROL_VERIFIED = 'print(study.open("notebook").verify("0000@0", data_root="data"))'
 LEFT = "shared.__exit__(None, None, None)"
 
 
@@ -96,7 +98,7 @@ def outputs(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> d
     # Within a large radius every attack succeeds at once.
     measured = '"evaluation": {"radius": 4.0, "n_inverse_samples": 32}'
     plain.source = plain.source.replace('"search":', f'{measured}, "search":')
-    for source in (SHOWN, FIGURE, COMPARED, POINTS, LEFT):
+    for source in (SHOWN, FIGURE, COMPARED, POINTS, CONTROL_VERIFIED, LEFT):
         notebook.cells.append(new_code_cell(source))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PYTHONPATH", str(ROOT))
@@ -135,6 +137,12 @@ def test_a_study_shows_its_trials_as_they_run_and_then_its_front(outputs: dict[s
     n_front = int(re.findall(r"(\d+) front", front)[0])
     assert len(re.findall(r"^[^\n]*notebook/000\d[^\n:]*$", front, re.MULTILINE)) >= n_front
     assert "notebook/0000" in outputs[FIGURE]["application/vnd.plotly.v1+json"]
+
+
+def test_a_control_is_verified_on_the_data(outputs: dict[str, Any]) -> None:
+    said = outputs[CONTROL_VERIFIED]["stream"]
+    assert "problems=()" in said
+    assert "'val_accuracy', 'certified_accuracy'" in said
 
 
 def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:

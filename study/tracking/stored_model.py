@@ -37,7 +37,7 @@ from study.config.space import Value
 from study.errors import LocationError, TrackingError, printable
 from study.metrics.artifacts import CERTIFICATE, INVERSE, MODEL, VAL_RIGHT, trained_folder
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import CONTROL, TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
@@ -185,6 +185,11 @@ class Stored:
     sample: Mapping[str, Value]
     study: StudyRecord | None
     problems: tuple[str, ...]
+
+    @property
+    def is_control(self) -> bool:
+        """Whether it is the control of a trial, which has another architecture than its sample."""
+        return self.origin.get("projected_to") == repr(CONTROL)
 
 
 @contextmanager

@@ -19,12 +19,14 @@ _LINEAR = ("scale", "offset")
 
 
 def trial_of(stored: Stored) -> TrialConfig | None:
-    """The trial of a network, from its sample and its study's settings; None if the study cannot be
-    read. Raises ValueError if the sample does not fit these settings."""
+    """The trial of a network, from its sample and its study's settings; that of a classifier alone
+    for a control; None if the study cannot be read. Raises ValueError if the sample does not fit
+    these settings."""
     if stored.study is None:
         return None
     try:
-        return stored.study.config.resolve(stored.sample, seed=0)
+        trial = stored.study.config.resolve(stored.sample, seed=0)
+        return trial.alone if stored.is_control else trial
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         sample = quoted(stored.sample)
         raise ValueError(f"its sample must be one of its study, but is {sample}") from error

@@ -26,7 +26,6 @@ from study.metrics.definitions import (
     PROVEN_METRICS,
     VAL_ACCURACY,
 )
-from study.metrics.reports import CONTROL
 from study.tracking import clone
 from study.tracking.pages import on_the_word_of
 from study.tracking.records import Records
@@ -188,8 +187,7 @@ def _other_training(network: Mapping[str, Any], stored: Stored) -> Iterator[str]
     `network` is the content of NETWORK."""
     architecture = network["architecture"]
     # A network is stored without its normalization, and a control has no body.
-    is_control = stored.origin.get("projected_to") == repr(CONTROL)
-    other = {"norm", *(ALONE if is_control else ())}
+    other = {"norm", *(ALONE if stored.is_control else ())}
     for key, value in stored.sample.items():
         if key not in other and key in architecture and architecture[key] != value:
             yield f"{key} of its sample is {value}, but that of the network is {architecture[key]}"
