@@ -111,7 +111,7 @@ class NetworkSettings:
     """batch_norm: BatchNorm, activation, mean over pixels, linear, as in the paper; lipschitz: one
     linear layer on all features, whose Lipschitz constant is known during training; rows: the same
     with several rows a class, the largest of which is its logit."""
-    rows: int = setting(10, ge=1, le=10_000)
+    rows: int = setting(10, ge=1, le=_MOST_ROWS)
     """For head: rows, the rows of each class; in a study also those of its controls."""
     bottleneck: int = setting(4, ge=1, le=1000)
     """The ratio of a block's channels to its inner channels."""

@@ -96,14 +96,9 @@ class LinearLast(Head):
             running = after_layer(module, running)
         running = self.after_pool(pool, running)
         assert isinstance(last, nn.Linear)
-        norms = scaled_norm(last.weight.double()).unsqueeze(0)
         bias = None if last.bias is None else last.bias.abs()
         of_terms = F.linear(running.value.abs(), last.weight.abs(), bias)
-        columns = replace(
-            running, spread=running.spread.unsqueeze(1), error=running.error.unsqueeze(1)
-        )
-        n_terms = last.weight.shape[1] + 1
-        return after_sums(columns, of_terms, of_terms.double(), norms, n_terms).error
+        return rounding_of_sums(running, last.weight, of_terms, last.weight.shape[1] + 1)
 
     def check_fittable(self, classifier: nn.Sequential) -> None:
         last_layer(classifier)
@@ -124,6 +119,15 @@ class LinearLast(Head):
         change = torch.linalg.solve(covariance, right).T
         last.weight.add_(change)
         last.bias.add_(missing.mean(dim=0) - change @ inputs.mean(dim=0))
+
+
+def rounding_of_sums(before: Running, weight: Tensor, of_terms: Tensor, n_terms: int) -> Tensor:
+    """Bounds (B, N), float64, of the rounding of sums of n_terms terms, of which the inputs times
+    `weight` (N, C) are all that depends on the input; `of_terms` (B, N) are the sums of the terms'
+    absolute values."""
+    norms = scaled_norm(weight.double()).unsqueeze(0)
+    columns = replace(before, spread=before.spread.unsqueeze(1), error=before.error.unsqueeze(1))
+    return after_sums(columns, of_terms, of_terms.double(), norms, n_terms).error
 
 
 def last_layer(classifier: nn.Sequential) -> nn.Linear:

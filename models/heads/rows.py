@@ -1,19 +1,18 @@
 """A head with several rows a class on all features, whose Lipschitz constant is known."""
 
 import math
-from dataclasses import replace
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from models.floats.norm import scaled_norm
 from models.floats.raised import LEAST, UP
 from models.heads.flat import FlatHead
 from models.heads.head import Loss
+from models.heads.linear_last import rounding_of_sums
 from models.isometries import Shape
 from models.layers.rows import Rows
-from models.norms.rounding import UNITS, Running, after_sums
+from models.norms.rounding import UNITS, Running
 from models.spec import NetworkSpec
 
 # Of how many own rows, and of how many rows of other classes, a step takes the pair that decides.
@@ -52,14 +51,9 @@ class RowsHead(FlatHead):
 
     def rounding(self, classifier: nn.Sequential, features: Running) -> Tensor:
         weight, x = rows_of(classifier).weight, features.value.flatten(1)
+        of_terms = F.linear(x.abs(), weight.abs()) + 0.5 * weight.square().sum(dim=1)
         # The products of a.x and the squares of |a|^2.
-        n_terms = 2 * weight.shape[1] + 1
-        size = F.linear(x.abs(), weight.abs()) + 0.5 * weight.square().sum(dim=1)
-        columns = replace(
-            features, spread=features.spread.unsqueeze(1), error=features.error.unsqueeze(1)
-        )
-        norms = scaled_norm(weight.double()).unsqueeze(0)
-        return after_sums(columns, size, size.double(), norms, n_terms).error
+        return rounding_of_sums(features, weight, of_terms, 2 * weight.shape[1] + 1)
 
     def check_fittable(self, classifier: nn.Sequential) -> None:
         raise ValueError("a classifier of rows is fitted to labels alone, but got none")

@@ -208,12 +208,13 @@ class _Rivals:
         shares = _shares(margins, apart, self.between[own.unsqueeze(2), own.unsqueeze(1)])
         # Less what this sum rounds.
         margin = (shares * (margins - _OF_SUM * margins.abs())).sum(dim=2)
-        found = [
-            self._beyond(self.x[part], margin[part], *self.slopes(*(t[part] for t in mixture)))
-            for mixture in ((own, rivals, shares),)
-            for part in torch.arange(len(own), device=own.device).split(_AT_ONCE)
-        ]
-        return torch.cat(found)
+        parts = (t.split(_AT_ONCE) for t in (self.x, margin, own, rivals, shares))
+        return torch.cat(
+            [
+                self._beyond(x, of_images, *self.slopes(*mixture))
+                for x, of_images, *mixture in zip(*parts, strict=True)
+            ]
+        )
 
     def _beyond(self, x: Tensor, margin: Tensor, slopes: Tensor, off: float) -> Tensor:
         """(B, P): distances in pixels, rounded down, within which mixtures keep their margins

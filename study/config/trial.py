@@ -231,7 +231,7 @@ class TrialConfig:
         goals: what its study seeks: metric -> "minimize", "< 1", or both with a comma between.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each bound of the ladder, before the projection.
-        control: whether the classifier is also trained alone, without a body.
+        control: whether a classifier of rows is also trained alone, without a body.
         metrics: the user's own metrics: name -> import path.
     """
 

@@ -95,7 +95,7 @@ class EpochReport(Evaluation):
 
 
 CONTROL = 0.0
-"""The bound of a trial's control: its classifier alone, trained without blocks."""
+"""The bound of a trial's control: a classifier alone, trained without blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)

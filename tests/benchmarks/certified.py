@@ -5,8 +5,8 @@
 
 DATA: digits, mnist, cifar10 or image_folder. KEY is a setting of `model` or `training` of
 study/config/trial.py, such as coeff=0.5 dense_blocks=16 max_epochs=5 margin=1.58. For each seed the
-network, unless it has no blocks, and the control: the classifier alone on the pixels, with the same
-settings but for those of --control, such as head=rows rows=50 max_epochs=40.
+network, unless it has no blocks, and the control of a study: rows on the pixels, with the same
+settings but for those of --control, such as rows=50 max_epochs=40.
 On the test set, in percent right and certified within some radii, rounding included; what the
 attack of the study leaves within the radius of the data set; the largest bound of Lip(g) and that
 of the inverse; steps and mean relative error of the inverse of 256 validation images; seconds of
