@@ -16,6 +16,7 @@ from models.layers.convolution import convolved, in_channels_last
 from models.layers.known import Layer
 from models.layers.normalized import NormalizedConv2d
 from models.layers.orthonormal import OrthonormalConv2d
+from models.norms.fall import PassedBlock
 from models.norms.layer_bounds import LayerBound
 from models.norms.rounding import Running, after_block
 from models.spec import NetworkSpec
@@ -144,6 +145,13 @@ class InvertibleBlock(nn.Module):
     def after(self, before: Running, lipschitz: float) -> Running:
         """The state of a forward pass after this block, whose Lipschitz bound is `lipschitz`."""
         return after_block(self.deployed(), before, lipschitz)
+
+    def passed(self, before: Running, bound: BlockBound) -> tuple[PassedBlock, Running] | None:
+        """Returns what bounds the fall of a margin through this block, for samples that come to it
+        with the state `before`, in float64, and their state after it; None if nothing is known but
+        `bound`, the proven bounds of this block. The spread and error of a state are (K, B), and
+        the first spread is zero."""
+        return None
 
     def exact_g(self) -> nn.Sequential | None:
         """g in plain modules if a bound of their rounding is known, else None."""

@@ -23,6 +23,7 @@ from models.blocks.invertible_block import (
     inverse_bound,
     scale_convolution,
 )
+from models.blocks.passed_potential import PassedPotential
 from models.floats.raised import raised_product
 from models.inverse.decoupled import decoupled, scalar_solution, solve_decoupled
 from models.inverse.fixed_point import Solution
@@ -43,7 +44,9 @@ from models.layers.normalized import NormalizedConv2d
 from models.layers.orthonormal import OrthonormalConv2d
 from models.layers.power_iteration import adjoint_kernel
 from models.layers.spectral_norm import SpectralNormConv2d
+from models.norms.fall import PassedBlock
 from models.norms.layer_bounds import LayerBound
+from models.norms.rounding import Running, absolute_norm, after_sum, inside_block
 from models.spec import NetworkSpec
 
 
@@ -173,6 +176,16 @@ class PotentialBlock(InvertibleBlock):
             rtol=rtol**2,  # which costs next to nothing, and saves the caller a step
         )
         return step.last_iterate.permute(0, 3, 1, 2)
+
+    def passed(self, before: Running, bound: BlockBound) -> tuple[PassedBlock, Running] | None:
+        if type(self.activation) is not nn.ReLU or not bound.upper_bound < 2:
+            return None
+        residual = self.deployed()
+        convolution = cast(nn.Conv2d, residual[0])
+        u, _, inside = inside_block(residual, before)
+        absolute = absolute_norm(convolution)
+        passed = PassedPotential(convolution.weight, absolute, bound, u.value, u.off[0])
+        return passed, after_sum(before, inside, bound.map_lipschitz_upper_bound)
 
     def read(self, path: str) -> PotentialReading:
         check_parts(path, self, {"conv", "activation", "dropout"})

@@ -64,10 +64,20 @@ class Running:
 def after_block(residual: nn.Sequential, before: Running, lipschitz: float) -> Running:
     """The state after a block x + g(x), with `residual` its g in plain modules. An error in the
     input grows by at most the factor `lipschitz`, and the block adds its own rounding."""
-    unit, underflow = UNITS[before.value.dtype]
-    inside = before.as_input()
+    return after_sum(before, inside_block(residual, before)[-1], lipschitz)
+
+
+def inside_block(residual: nn.Sequential, before: Running) -> list[Running]:
+    """The states after each module of a block's g, whose input is taken as it was computed."""
+    states = [before.as_input()]
     for module in residual:
-        inside = after_layer(module, inside)
+        states.append(after_layer(module, states[-1]))
+    return states[1:]
+
+
+def after_sum(before: Running, inside: Running, lipschitz: float) -> Running:
+    """The state after a block x + g(x), with the states before it and at the end of its g."""
+    unit, underflow = UNITS[before.value.dtype]
     size = norm_of(before.value) + before.off + norm_of(inside.value) + inside.off
     error = lipschitz * before.error + inside.error + unit * size + underflow
     error = _unless_too_large(error, size, before.value.dtype)

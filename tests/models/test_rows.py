@@ -21,7 +21,7 @@ from models import (
 from models.heads.rows import RowsHead, _distance_bounds, rows_of
 from models.layers.rows import Rows
 from models.norms.rounding import Running
-from models.proofs import radius
+from models.proofs import rivals
 from tests.support.networks import with_biases
 
 N_CLASSES = 3
@@ -88,8 +88,8 @@ def test_radii_are_distances_to_where_a_rival_reaches_all_own_rows(
     n_rivals: int, n_own: int, n_near: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """If mixtures of all own rows are sought against all rivals; else some are smaller."""
-    monkeypatch.setattr(radius, "_N_RIVALS", n_rivals)
-    monkeypatch.setattr(radius, "_N_OWN", n_own)
+    monkeypatch.setattr(rivals, "_N_RIVALS", n_rivals)
+    monkeypatch.setattr(rivals, "_N_OWN", n_own)
     model, x = network(12), images(40)
     rows, labels = rows_of(model.double().classifier), model(x).argmax(dim=1)
     answers = certified_answers(model, x, labels, certify(model))
