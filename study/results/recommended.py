@@ -24,7 +24,8 @@ from study.pareto.certainty import difference_p_value
 from study.pareto.dominance import distinct_front
 from study.pareto.knee import knee
 from study.pareto.repeats import N_STANDARD_ERRORS
-from study.results.front import Numbers, Point
+from study.results.front import Point
+from study.results.numbers import Numbers
 from study.tracking.pages import on_the_word_of
 
 MOST_ACCURATE, KNEE, MOST_INVERTIBLE = "most-accurate", "knee", "most-invertible"

@@ -30,7 +30,8 @@ from study.metrics.definitions import (
     Metric,
     meaning,
 )
-from study.results.front import FEWEST_DECIMALS, Mark
+from study.results.front import Mark
+from study.results.numbers import FEWEST_DECIMALS
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO

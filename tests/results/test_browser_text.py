@@ -14,7 +14,7 @@ from study.errors import UserError
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
 from study.metrics.definitions import METRICS, number_text
 from study.metrics.reports import TrialStatus
-from study.results.front import Numbers
+from study.results.numbers import Numbers
 from study.results.views.page import write_page
 from study.results.views.report_view import view
 from study.results.where import parse

@@ -21,7 +21,8 @@ from study.metrics.definitions import (
 from study.metrics.goals import Objective, reference_text
 from study.pareto.repeats import N_DRAWS
 from study.results import paper
-from study.results.front import Mark, Numbers, Point, leading_metrics
+from study.results.front import Mark, Point
+from study.results.numbers import Numbers, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
 from study.results.views.sections import Column, Section, Terminal

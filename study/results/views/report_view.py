@@ -30,7 +30,8 @@ from study.metrics.definitions import (
 )
 from study.results import paper, where
 from study.results.correlations import FEWEST_TRIALS, correlations
-from study.results.front import Point, leading_metrics
+from study.results.front import Point
+from study.results.numbers import leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import MOST_NETWORKS, Report
 from study.results.views.report_table import marks_of, networks, rounding_of

@@ -13,7 +13,8 @@ from rich.text import Text
 
 from study.errors import escaped
 from study.metrics.definitions import VAL_ACCURACY
-from study.results.front import Numbers, Ranking
+from study.results.front import Ranking
+from study.results.numbers import Numbers
 
 if TYPE_CHECKING:
     import pandas as pd
