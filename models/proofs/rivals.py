@@ -19,8 +19,8 @@ from models.proofs.surroundings import Surroundings
 # For how many rivals the best of a class's rows is sought, and a mixture of how many of them.
 _N_RIVALS, _N_OWN, _N_SWEEPS = 8, 8, 20
 # The same where what is proven beyond Lipschitz bounds may make other rivals the nearest; and
-# images at a time.
-_N_RIVALS_BEYOND, _AT_ONCE = 16, 100
+# images, or pairs of an image and a rival, at a time, and so many pixels of them.
+_N_RIVALS_BEYOND, _AT_ONCE, _ENTRIES = 16, 100, 400_000
 # A bound, relative, of what rounding takes from a sum of so many float64 numbers.
 _OF_SUM = 2.0**-45
 
@@ -141,11 +141,9 @@ class Rivals:
         within = within / self.of_features / UP
         return distances.maximum(torch.where(margins > 0, within, -math.inf))
 
-    def _slopes(self, rows: Tensor, rivals: slice = slice(None)) -> tuple[Tensor, float]:
-        """`Head.mixture_slopes` of some images and some of their rivals."""
-        sought = self._sought
-        of_rivals = sought.rivals[rows][:, rivals], sought.shares[rows][:, rivals]
-        return self.slopes(sought.own[rows], *of_rivals)
+    def _slopes(self, rows: Tensor) -> tuple[Tensor, float]:
+        """`Head.mixture_slopes` of some images and all of their rivals."""
+        return self.slopes(*(of[rows] for of in self._sought))
 
     @cached_property
     def _norms(self) -> Tensor:
@@ -168,24 +166,35 @@ class Rivals:
         """
         assert self.around is not None
         margins = self._mixed_margins(None, None)
-        distances = self._quotient(margins, self._norms)
+        farthest = self._quotient(margins, self._norms)
         falls = margins.new_zeros(*margins.shape, 3)
         falls[:, :, 2] = math.inf
-        smallest = margins.new_full((len(margins),), math.inf)
-        for rival in range(margins.shape[1]):
-            margin, unit = (of[:, rival] for of in (margins / self._units, self._units))
-            farthest = distances[:, rival].clone()
-            # The others do not decide.
-            counts = (margin > 0) & (farthest < smallest)
-            for rows in filter(len, counts.nonzero().squeeze(1).split(_AT_ONCE)):
-                slopes, off = self._slopes(rows, slice(rival, rival + 1))
-                slopes = -slopes.squeeze(1) / unit[rows].unsqueeze(1)
-                fall = self.around.fall(rows, slopes, off / unit[rows], margin[rows])
-                found = fall.distance(margin[rows]) / self.scale
-                farthest[rows] = farthest[rows].maximum(found.nan_to_num(nan=-math.inf))
-                falls[rows, rival] = torch.stack([fall.norm, fall.curvature, fall.offset], dim=1)
-            smallest = smallest.minimum(farthest)
+        # The nearest rival, and then all that are nearer than it turns out to be.
+        counts = margins > 0
+        counts[:, 1:] = False
+        for _ in range(2):
+            at_once = max(_AT_ONCE, _ENTRIES // self.x.shape[1])
+            for pairs in filter(len, counts.nonzero().split(at_once)):
+                self._set_falls(pairs[:, 0], pairs[:, 1], margins, falls, farthest)
+            counts = (margins > 0) & (farthest < farthest[:, :1])
         return falls
+
+    def _set_falls(
+        self, rows: Tensor, rivals: Tensor, margins: Tensor, falls: Tensor, farthest: Tensor
+    ) -> None:
+        """Set the entries of `falls` and raise those of `farthest`, in place, for images (M,) and
+        their rivals (M,)."""
+        assert self.around is not None
+        own, of_rivals, shares = self._sought
+        chosen = own[rows], of_rivals[rows, rivals].unsqueeze(1), shares[rows, rivals].unsqueeze(1)
+        slopes, off = self.slopes(*chosen)
+        unit = self._units[rows, rivals]
+        margin = margins[rows, rivals] / unit
+        slopes = -slopes.squeeze(1) / unit.unsqueeze(1)
+        fall = self.around.fall(rows, slopes, off / unit, margin)
+        found = (fall.distance(margin) / self.scale).nan_to_num(nan=-math.inf)
+        falls[rows, rivals] = torch.stack([fall.norm, fall.curvature, fall.offset], dim=1)
+        farthest[rows, rivals] = farthest[rows, rivals].maximum(found)
 
     def _margins(
         self, own: Tensor, rivals: Tensor, of_body: Tensor | None, of_scores: Tensor | None
