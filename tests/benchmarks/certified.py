@@ -13,9 +13,10 @@ of the inverse; steps and mean relative error of the inverse of 256 validation i
 the training. Where there is an inverse, every image of the test set is reconstructed from its
 features in each precision, a quarter of an hour for MNIST: the largest distance from the image, l2,
 pixels from 0 to 1, and what is proven of it, with the image at hand and from its features alone. Of
-a classifier alone, also what is certified counting that images lie in [0, 1]. A
-coeff above 1 has no inverse. Exits 1 if an image is certified and attacked all the same, or is
-farther from its reconstruction than proven. Nothing else should run.
+a classifier alone, also what is certified counting that images lie in [0, 1]; of a network with
+one row a class, what the bounds of its certificate certify alone. A coeff above 1 has no inverse.
+Exits 1 if an image is certified and attacked all the same, or is farther from its reconstruction
+than proven. Nothing else should run.
 """
 
 import argparse
@@ -125,6 +126,22 @@ def in_box(network: Certified, split: Split, radii: Sequence[float]) -> str:
     return ", ".join(f"{r:.3g}: {100 * (within > r).double().mean().item():.2f}" for r in radii)
 
 
+def by_lipschitz_bounds(network: Certified, split: Split, radii: Sequence[float]) -> str:
+    """The shares of a split, in percent, that the bounds of a certificate alone certify within some
+    radii, without rounding."""
+    certificate, model = network.certificate, deployed(network.model).double()
+    between = torch.tensor(certificate.logit_difference_bounds, dtype=torch.float64)
+    found = []
+    for images, labels in zip(split.images.split(500), split.labels.split(500), strict=True):
+        with torch.no_grad():
+            logits = model(normalized(images).double())
+        rows = labels.unsqueeze(1)
+        quotients = (logits.gather(1, rows) - logits) / between[labels]
+        found.append(quotients.scatter(1, rows, torch.inf).amin(dim=1))
+    within = torch.cat(found) / certificate.features_lipschitz_upper_bound
+    return ", ".join(f"{r:.3g}: {100 * (within > r).double().mean().item():.2f}" for r in radii)
+
+
 def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
     """([accuracy, certified within each radius], whether a proof was broken), on the test set."""
     training, broken = Training(config), False
@@ -153,6 +170,9 @@ def trained(name: str, config: TrialConfig) -> tuple[list[float], bool]:
         print(
             f"  counting that images lie in [0, 1]: {in_box(network, training.dataset.test, radii)}"
         )
+    if network.model.blocks and config.model.head == "lipschitz":
+        alone = by_lipschitz_bounds(network, training.dataset.test, radii)
+        print(f"  by Lipschitz bounds alone: {alone}", flush=True)
     if network.model.blocks and network.certificate.invertible:
         for dtype in (torch.float32, torch.float64):
             said, n_farther = reconstructed(network, training.dataset.test, dtype)
