@@ -147,10 +147,13 @@ class InvertibleBlock(nn.Module):
         return after_block(self.deployed(), before, lipschitz)
 
     def passed(self, before: Running, bound: BlockBound) -> tuple[PassedBlock, Running] | None:
-        """Returns what bounds the fall of a margin through this block, for samples that come to it
-        with the state `before`, in float64, and their state after it; None if nothing is known but
-        `bound`, the proven bounds of this block. The spread and error of a state are (K, B), and
-        the first spread is zero."""
+        """Returns what bounds the fall of a margin through this block, and the state of the samples
+        after it; None if nothing is known beyond `bound`, the proven bounds of this block.
+
+        Args:
+            before: the state of the samples before this block, in float64. Its spread and error are
+                (K, B), and the first spread is zero.
+        """
         return None
 
     def exact_g(self) -> nn.Sequential | None:

@@ -6,6 +6,7 @@ e = (W d)_i, and k of it by s = k(u + e) - k(u), with u = (W x + b)_i. So with q
     -p . (f(x + d) - f(x)) + a |f(x + d) - f(x)|^2
         <= -p . d + a |d|^2 + sum_i [q s - a (2 s e - c s^2)]_i.
 
+With ReLU, each term of the sum is at most g e + h, for any g that is allowed and this h:
 
 * u > 0: any g <= 2 a u, with h = (q - g)^2 / (4 a (2 - c)).
 * u <= 0: any g <= 0, with h = g u + max(q - g + 2 a u, 0)^2 / (4 a (2 - c)).
@@ -68,6 +69,7 @@ class PassedPotential(PassedBlock):
         least, most = (size - off).clamp(min=0) / UP, size + off
         steep = 2 * curvature * (2 - self.bound.upper_bound)
         q, reach = convolved(fall.slope, self.kernel), 2 * curvature * least
+        # The slopes g with the least bound, should what is inside move by `inside`.
         on = torch.minimum(q - steep * inside, reach)
         turned = (q - reach - steep * (inside - most)).clamp(max=0)
         slope = torch.where(is_on, on, torch.where(inside > most, turned, 0.0))

@@ -80,5 +80,5 @@ class PassedBlock(ABC):
 
     @abstractmethod
     def before(self, fall: Fall, inside: Tensor) -> Fall:
-        """The bound for this block's input, given that for its output. It holds whatever `inside`
-        is, and is best for a sample that moves as `moved` said."""
+        """The bound for this block's input, given the one for its output. It is valid for any
+        `inside`, and tightest for a sample that moves as `moved` describes."""

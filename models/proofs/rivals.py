@@ -106,7 +106,7 @@ class Rivals:
 
     @cached_property
     def _sought(self) -> _Sought:
-        """Found without rounding, and good enough with it."""
+        """Chosen by scores without rounding; with it, any choice is valid."""
         nearest, own = self._nearest(None, None), self._own
         rivals = nearest.topk(self._n_sought, dim=1, largest=False).indices
         own = own.gather(1, self.scores.gather(1, own).topk(min(_N_OWN, self.n_rows)).indices)
@@ -162,7 +162,7 @@ class Rivals:
     @cached_property
     def _falls(self) -> Tensor:
         """(B, P, 3): what bounds the fall of each mixture's margin, in `_units`, by the image: the
-        norm, curvature and offset of a `Fall`. Where they would not count the offset is infinite.
+        norm, curvature and offset of a `Fall`. The offset is infinite for pairs that do not decide.
         """
         assert self.around is not None
         margins = self._mixed_margins(None, None)

@@ -21,7 +21,7 @@ from models.norms.rounding import Running, norm_of
 # The shares of a gradient that are carried back, of which each image takes the best: the rest is
 # bounded by its norm.
 _SHARES = (0.6, 0.75)
-# How much of a first distance the image moves for the slopes of the second.
+# The share of the first distance by which an image moves; the slopes are taken around that way.
 _PART = 0.6
 
 _Step = PassedBlock | Isometry
@@ -45,8 +45,8 @@ class Surroundings:
     def of(
         cls, model: IResNet, images: Tensor, bounds: Sequence[BlockBound]
     ) -> "Surroundings | None":
-        """Those of a network in eval mode, with the proven bounds of its blocks; None if nothing
-        is known of one of them but these bounds."""
+        """The surroundings of images (B, C, H, W) in a network in eval mode, with the proven bounds
+        of its blocks; None if nothing beyond its bounds is known of some block."""
         images, left = images.double(), iter(bounds)
         # One like the norm of the image keeps the difference of the ends from being lost.
         distance = 1 + norm_of(images)
@@ -76,12 +76,16 @@ class Surroundings:
         return Running(self.ends.value, of_spread, of_error)
 
     def fall(self, rows: Tensor, slopes: Tensor, off: Tensor, margins: Tensor) -> Fall:
-        """Bounds of the fall, by the image, of margins (N,) > 0 of some of the images, given by
-        their indices (N,); with gradients (N, D), float64, by the features, off by `off` (N,), l2.
+        """Bounds of the falls of some margins when the image moves.
 
-        A search in float32 that need not be trusted comes first: for the share of the gradient that
-        is carried back, and for where an image goes that loses its margin soon. The bound itself is
-        taken around that way.
+        A search in float32, which need not be trusted, comes first. It looks for the share of the
+        gradient to carry back, and for a direction in which the image loses its margin quickly.
+
+        Args:
+            rows: indices (N,) of the images.
+            slopes: float64 (N, D), the gradients of the margins by the features.
+            off: float64 (N,), bounds of the errors of these gradients, l2.
+            margins: float64 (N,), > 0.
         """
         slopes = slopes.view(-1, *self.ends.value.shape[1:])
         radii = margins / slopes.flatten(1).norm(dim=1)
@@ -104,7 +108,7 @@ class Surroundings:
 
 
 def _moved(steps: Sequence[_Step], d: Tensor) -> list[Tensor]:
-    """How far what is inside of each step moves if the image moves by d; zero of an isometry."""
+    """For each step, how far what is inside moves if the image moves by d; zero for isometries."""
     insides = []
     for step in steps:
         inside = d.new_zeros(())
@@ -117,7 +121,7 @@ def _moved(steps: Sequence[_Step], d: Tensor) -> list[Tensor]:
 
 
 def _back(steps: Sequence[_Step], fall: Fall, insides: Sequence[Tensor]) -> Fall:
-    """A fall by the features as one by the images."""
+    """The bound for the images, given the one for the features."""
     for step, inside in zip(reversed(steps), reversed(insides), strict=True):
         if isinstance(step, PassedBlock):
             fall = step.before(fall, inside.to(fall.slope.dtype))

@@ -3,11 +3,12 @@ from dataclasses import replace
 
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from models import Certificate, IResNet, certified_radius, certify, deployed
 from models.heads.pooled import GlobalAveragePool
 from models.norms.rounding import Running, after_layer
+from tests.support.attack import attack
 from tests.support.networks import classifying, network
 
 
@@ -27,24 +28,6 @@ def test_no_jacobian_of_a_logit_difference_is_beyond_its_bound(activation: str) 
         assert norms.max() <= certificate.logit_lipschitz_upper_bound
         (slope,) = torch.autograd.grad(norms[0, 1], x)
         x = (x + 0.3 * slope / slope.norm().clamp(min=1e-12)).detach().requires_grad_()
-
-
-def attack(model: IResNet, images: Tensor, labels: Tensor, radius: Tensor) -> Tensor:
-    """bool (B,): whether gradient steps on the l2 ball find another answer."""
-    broken = torch.zeros(len(images), dtype=torch.bool)
-    radius = radius.float().view(-1, 1, 1, 1)
-    for start in range(4):
-        offset = torch.randn_like(images) if start else torch.zeros_like(images)
-        for _ in range(20):
-            size = offset.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
-            offset = (offset * (radius / size).clamp(max=1)).detach().requires_grad_()
-            loss = nn.functional.cross_entropy(model(images + offset), labels, reduction="sum")
-            (slope,) = torch.autograd.grad(loss, offset)
-            with torch.no_grad():
-                broken |= model(images + offset).argmax(1) != labels
-                steps = slope / slope.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, 1, 1, 1)
-                offset = offset + 0.3 * radius * steps
-    return broken
 
 
 @pytest.mark.parametrize("activation", ["relu", "elu", "softplus"])
