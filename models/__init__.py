@@ -13,12 +13,13 @@ if TYPE_CHECKING:
     from models.blocks.own import Block, BlockError, Bounds, block_class
     from models.floats.raised import ROOM
     from models.heads.head import Loss
-    from models.heads.radius_loss import head_loss
+    from models.heads.radius_loss import head_loss, margin_loss
     from models.inverse.fixed_point import Solution, fixed_point, predicted_steps
     from models.layers.kernel_batches import map_kernels
     from models.layers.normalized import NormalizedConv2d
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
+    from models.network.family import Family
     from models.network.iresnet import IResNet, deployed
     from models.network.training_pass import NotReversedError, kept_bytes, training_features
     from models.proofs.certification import certify, with_classifier
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
         NetworkSettings,
         NetworkSpec,
         SettingError,
+        Span,
         is_import_path,
         setting,
     )
@@ -42,6 +44,7 @@ if TYPE_CHECKING:
         proven_dtype,
         read_network,
         write_network,
+        write_weights,
     )
 
 else:
@@ -50,12 +53,13 @@ else:
         "models.blocks.own": "Block BlockError Bounds block_class",
         "models.floats.raised": "ROOM",
         "models.heads.head": "Loss",
-        "models.heads.radius_loss": "head_loss",
+        "models.heads.radius_loss": "head_loss margin_loss",
         "models.inverse.fixed_point": "Solution fixed_point predicted_steps",
         "models.layers.kernel_batches": "map_kernels",
         "models.layers.normalized": "NormalizedConv2d",
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",
+        "models.network.family": "Family",
         "models.network.iresnet": "IResNet deployed",
         "models.network.training_pass": "NotReversedError kept_bytes training_features",
         "models.proofs.certification": "certify with_classifier",
@@ -64,11 +68,11 @@ else:
         "models.proofs.projection": "project",
         "models.proofs.radius": "certified_answers certified_radius",
         "models.spec": (
-            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError "
+            "SHAPE_SETTINGS SLOPE_KNOWN NetworkSettings NetworkSpec SettingError Span "
             "is_import_path setting"
         ),
         "models.storage.network_files": (
-            "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network"
+            "CHANGES NETWORK WEIGHTS proven_dtype read_network write_network write_weights"
         ),
     }
     _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}

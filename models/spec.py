@@ -78,6 +78,34 @@ def setting(default: _Value, **rule: float) -> _Value:
     return field(default=default, metadata=rule)
 
 
+@dataclass(frozen=True)
+class Span:
+    """The range of a condition of a `Family`, low < high; on a logarithmic scale where log is true,
+    which takes low > 0. Raises SettingError otherwise."""
+
+    low: float
+    high: float
+    log: bool = False
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise SettingError(f"must be below high, {self.high:g}", "low", self.low)
+        if self.log and not self.low > 0:
+            raise SettingError("must be above 0 where log is true", "low", self.low)
+
+    def value(self, share: float) -> float:
+        """The value at this share, in [0, 1], of the way from low to high, to three digits."""
+        if self.log:
+            value = self.low * (self.high / self.low) ** share
+        else:
+            value = self.low + (self.high - self.low) * share
+        return min(max(float(f"{value:.3g}"), self.low), self.high)
+
+    @property
+    def middle(self) -> float:
+        return self.value(0.5)
+
+
 def is_import_path(name: object) -> TypeGuard[str]:
     """Whether a setting names a class of the user's own by its import path, `package.module:Class`.
     No name of this project's own contains a colon."""

@@ -46,12 +46,12 @@ class ColumnBlock:
 
     def inside(self, weight: Tensor, bias: Tensor, x: Tensor) -> Inside:
         x = x.to(weight.dtype)
-        inner = self.activation(torch.addmm(bias.unsqueeze(1), weight, x, alpha=self.coeff))
+        inner = self.activation(self._before(weight, bias, x))
         return Inside(x, inner, self._mask(inner))
 
     def apply_(self, weight: Tensor, x: Tensor, inside: Inside) -> None:
         """Turn the block's input x (C, N) into its image, in place."""
-        _add_(x, weight, inside.masked, -self.coeff)
+        _add_(x, weight, self._times(inside.masked, 1), -self.coeff)
 
     def invert_(self, weight: Tensor, bias: Tensor, image: Tensor) -> Inside:
         """Turn an image (C, N) into the block's input, but for rounding, in place; returns what is
@@ -61,32 +61,48 @@ class ColumnBlock:
         scalar equation for each entry of u, given the last term, whose fixed point is sought. See
         `models.inverse.decoupled`.
         """
-        v = torch.addmm(bias.unsqueeze(1), weight, image.to(weight.dtype), alpha=self.coeff)
-        mask, scale = self._mask(v), self.coeff**2
+        v = self._before(weight, bias, image.to(weight.dtype))
+        mask, scale = self._mask(v), self._scale(v)
         solve = scalar_solution(self.activation, scale if mask is None else scale * mask)
         assert solve is not None
         rest = torch.mm(weight, weight.T)
         rest.diagonal().sub_(1)
         inner = solve(v)
         for _ in range(self._n_steps(rest)):
-            masked = inner if mask is None else inner * mask
-            inner = solve(torch.addmm(v, rest, masked, alpha=scale))
-        masked = inner if mask is None else inner * mask
-        _add_(image, weight, masked, self.coeff)
-        return Inside(image.to(weight.dtype), inner, mask)
+            masked = self._times(inner if mask is None else inner * mask, 2)
+            inner = solve(torch.addmm(v, rest, masked, alpha=self.coeff**2))
+        inside = Inside(image, inner, mask)
+        _add_(image, weight, self._times(inside.masked, 1), self.coeff)
+        return inside._replace(x=image.to(weight.dtype))
 
     def backward_(self, weight: Tensor, inside: Inside, gradient: Tensor) -> tuple[Tensor, Tensor]:
         """Turn the gradient by the image (C, N) into the gradient by the input, in place; returns
-        the gradients by W (n, C) and b (n,)."""
+        the gradients by W (n, C) and b."""
         c, (x, inner, mask) = self.coeff, inside
         # Up to the factor -c.
         slope = torch.mm(weight, gradient)
         slope = slope if mask is None else slope.mul_(mask)
-        slope = gradient_through(self.activation, inner, slope)
-        of_weight = torch.mm(inside.masked, gradient.T)
+        slope = self._times(gradient_through(self.activation, inner, slope), 2)
+        of_weight = torch.mm(self._times(inside.masked, 1), gradient.T)
         of_weight.addmm_(slope, x.T, beta=-c, alpha=-(c**2))
         gradient.addmm_(weight.T, slope, alpha=-(c**2))
-        return of_weight, slope.sum(dim=1).mul_(-c)
+        return of_weight, self._by_bias(slope).mul_(-c)
+
+    def _before(self, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+        """c W x + b."""
+        return torch.addmm(bias.unsqueeze(1), weight, x, alpha=self.coeff)
+
+    def _times(self, x: Tensor, power: int) -> Tensor:
+        """Columns x times the power of what a column's own c has beyond `coeff`: as they are."""
+        return x
+
+    def _scale(self, v: Tensor) -> float | Tensor:
+        """The square of c for each column of v: a number, or (1, N)."""
+        return self.coeff**2
+
+    def _by_bias(self, slope: Tensor) -> Tensor:
+        """The gradient by b, up to the factor -c, from that by c W x + b."""
+        return slope.sum(dim=1)
 
     def _mask(self, inner: Tensor) -> Tensor | None:
         if self.dropout == 0:
@@ -96,14 +112,51 @@ class ColumnBlock:
         mask = torch.empty_like(inner).bernoulli_(kept, generator=generator)
         return mask.div_(kept) if kept > 0 else mask
 
+    @property
+    def _largest_scale(self) -> float:
+        return self.coeff**2
+
     def _n_steps(self, rest: Tensor) -> int:
         """The steps after which the error of the fixed point is below a unit of rounding."""
         eps = torch.finfo(rest.dtype).eps
         # |rest| s / (1 - s), with s = c^2 times the largest entry of a mask. NaN where weights are.
-        scale = self.coeff**2
+        scale = self._largest_scale
         factor = scale * rest.norm().item() / max(1 - self.dropout - scale, eps)
         factor = max(factor, eps) if factor < _SLOWEST else _SLOWEST
         return math.floor(math.log(eps) / math.log(factor))
+
+
+@dataclass(frozen=True)
+class ImageBlock(ColumnBlock):
+    """x - a W^T m k(a (W x + b)), with a = c s and the s and b of each image, as in a `Family`.
+
+    Columns x (C, P B) are of B images with P pixels or patches each, the images of a pixel side by
+    side; b is (n, B).
+
+    Attributes:
+        own: s, (B,).
+    """
+
+    own: Tensor
+
+    def _before(self, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
+        before = torch.mm(weight, x)
+        before.view(len(before), -1, len(self.own)).add_(bias.unsqueeze(1))
+        return self._times(before, 1).mul_(self.coeff)
+
+    def _times(self, x: Tensor, power: int) -> Tensor:
+        factor = (self.own if power == 1 else self.own.square()).to(x.dtype)
+        return (x.view(len(x), -1, len(factor)) * factor).view_as(x)
+
+    def _scale(self, v: Tensor) -> float | Tensor:
+        return self._times(torch.full_like(v[:1], self.coeff**2), 2)
+
+    def _by_bias(self, slope: Tensor) -> Tensor:
+        return slope.view(len(slope), -1, len(self.own)).sum(dim=1).mul_(self.coeff)
+
+    @property
+    def _largest_scale(self) -> float:
+        return (self.coeff * self.own.max().item()) ** 2
 
 
 def _add_(columns: Tensor, weight: Tensor, inner: Tensor, factor: float) -> None:

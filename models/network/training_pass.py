@@ -8,7 +8,7 @@ A reversible run keeps its first and its last map, however deep it is. Its backw
 the maps between them anew, from the last one back.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
@@ -22,7 +22,7 @@ from models.blocks.potential import PotentialBlock
 from models.isometries import Flatten, Patches, Shape
 from models.layers.activations import ACTIVATIONS
 from models.layers.orthonormal import OrthonormalConv2d
-from models.network.column_block import ColumnBlock, Inside
+from models.network.column_block import ColumnBlock, ImageBlock, Inside
 from models.network.iresnet import IResNet
 
 # The largest error of a map that comes back, relative to the maps of its batch.
@@ -33,7 +33,22 @@ class NotReversedError(ArithmeticError):
     """A reversible run of blocks amplifies rounding too much: its input does not come back."""
 
 
-def training_features(model: IResNet, x: Tensor, *, reversible: bool = False) -> Tensor:
+@dataclass(frozen=True)
+class OfImages:
+    """What each image of a batch has of its own in reversible blocks, as a member of a family.
+
+    Attributes:
+        scale: (B,), by which it multiplies a layer's coeff; b is multiplied by it too.
+        biases: layer -> b (n, B), before that.
+    """
+
+    scale: Tensor
+    biases: Mapping[nn.Module, Tensor]
+
+
+def training_features(
+    model: IResNet, x: Tensor, *, reversible: bool = False, of_images: OfImages | None = None
+) -> Tensor:
     """The features (B, C', H', W') of a network in training mode for images x (B, C, H, W): those
     of model.features(x) with other rounding, other draws of dropout masks, and, under autocast,
     maps in its dtype.
@@ -42,6 +57,7 @@ def training_features(model: IResNet, x: Tensor, *, reversible: bool = False) ->
         reversible: whether the backward pass inverts potential blocks with orthonormal rows, in
             place of keeping their maps; see `is_reversible`. All other blocks keep theirs. Maps
             between such blocks stay in the dtype of x, under autocast too; products do not.
+        of_images: in place of the coefficients and biases of all blocks that `is_reversible` names.
 
     The backward pass of a reversible one raises NotReversedError if an input of a run of such
     blocks comes back off by more than 0.01 of the root mean square of the batch's norms, l2. With
@@ -51,7 +67,7 @@ def training_features(model: IResNet, x: Tensor, *, reversible: bool = False) ->
     weights = model.effective_weights()
     for in_run, modules in groupby(model.body, _joins):
         if in_run:
-            x = _through(list(modules), x, reversible)
+            x = _through(list(modules), x, reversible, of_images)
             continue
         for module in modules:
             x = module.image(x, weights) if isinstance(module, InvertibleBlock) else module(x)
@@ -93,7 +109,9 @@ class _Moved:
 _Step = _Moved | ColumnBlock
 
 
-def _through(modules: Sequence[nn.Module], x: Tensor, reversible: bool) -> Tensor:
+def _through(
+    modules: Sequence[nn.Module], x: Tensor, reversible: bool, of_images: OfImages | None
+) -> Tensor:
     """The image of x (B, C, H, W) under consecutive modules that join a run."""
     dtype, device = x.dtype, x.device
     if torch.is_autocast_enabled(device.type):
@@ -107,8 +125,13 @@ def _through(modules: Sequence[nn.Module], x: Tensor, reversible: bool) -> Tenso
             assert isinstance(conv, OrthonormalConv2d)
             p = 0.0 if module.dropout is None else module.dropout.p
             seed = int(torch.randint(2**63 - 1, ())) if p > 0 else 0
-            steps.append(ColumnBlock(conv.coeff, module.activation, p, seed))
-            parameters += [conv.weight, conv.bias]
+            settings = conv.coeff, module.activation, p, seed
+            if of_images is None:
+                steps.append(ColumnBlock(*settings))
+                parameters += [conv.weight, conv.bias]
+            else:
+                steps.append(ImageBlock(*settings, of_images.scale))
+                parameters += [conv.weight, of_images.biases[conv]]
         elif isinstance(module, Patches):
             steps.append(_Moved(*(order.to(device) for order in module.orders(shape))))
             shape = module.out_shape("", shape)

@@ -98,6 +98,12 @@ def write_network(
     save_file(tensors, folder / file)
 
 
+def write_weights(folder: Path, base: IResNet) -> None:
+    """Write the tensors of a base into a folder, as WEIGHTS: what networks that were written with
+    it there, as CHANGES, are read with."""
+    save_file(_tensors(base), folder / WEIGHTS)
+
+
 def _tensors(model: IResNet) -> dict[str, Tensor]:
     """Name -> tensor of the state_dict, contiguous on the CPU: equal networks give equal bytes."""
     return {

@@ -1,0 +1,192 @@
+"""A family: networks that share the weights of their blocks, trained at once.
+
+A member is given by its conditions, settings in which members differ: a bias or a parameter of the
+classifier is p_0 + sum_k u_k p_k, where u_k in [-1, 1] is the position of condition k in its range.
+The condition `coeff` is moreover the target of Lip(g) in every block. A member is a plain network:
+what is proven of it is proven of it alone, and nothing is proven of a family.
+"""
+
+import copy
+import math
+from collections.abc import Mapping
+from dataclasses import replace
+
+import torch
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.quasirandom import SobolEngine
+
+from models.heads.head import Head
+from models.layers.orthonormal import OrthonormalConv2d
+from models.network.iresnet import IResNet
+from models.network.training_pass import OfImages, is_reversible, training_features
+from models.spec import NetworkSpec, Span
+
+COEFF = "coeff"
+"""The condition that is a setting of the network too; any other decides parameters alone."""
+
+
+class Family(nn.Module):
+    """The networks of one spec whose `spans` vary; see the module.
+
+    Args:
+        spec: of the members, apart from coeff where that is a condition.
+        spans: name of a condition -> its range.
+
+    Attributes:
+        base: holds the shared weights and the p_0. Where coeff is a condition, its own is 1, and it
+            is no member.
+        slopes: the p_k, (K, *shape) for each parameter of `conditioned`, at first 0.
+
+    Raises:
+        ValueError: without spans, or with the condition coeff where a block has none of its own:
+            blocks must be potential ones, on patches or dense.
+    """
+
+    def __init__(self, spec: NetworkSpec, spans: Mapping[str, Span]) -> None:
+        super().__init__()
+        if not spans:
+            raise ValueError("a family must have one or more conditions, but got none")
+        if COEFF in spans and not spec.is_reversible:
+            raise ValueError(
+                "blocks must be potential ones with norm: spectral, on patches or dense, where "
+                f"{COEFF} is a condition, but got {spec}"
+            )
+        self.spans = dict(spans)
+        self.base = IResNet(replace(spec, coeff=1.0) if COEFF in spans else spec)
+        shapes = (parameter.shape for parameter in self.conditioned)
+        self.slopes = nn.ParameterList(torch.zeros(len(spans), *shape) for shape in shapes)
+
+    @property
+    def conditioned(self) -> list[nn.Parameter]:
+        """The parameters of the base that its members have in another form: biases, classifier."""
+        biases = [layer.bias for layer in _layers(self.base)]
+        return [*biases, *self.base.classifier.parameters()]
+
+    def spread(self, n: int) -> list[dict[str, float]]:
+        """n conditions that cover the ranges evenly, by a Sobol sequence: the first are in the
+        middle of all ranges."""
+        shares = SobolEngine(len(self.spans)).draw(n + 1, dtype=torch.float64)[1:].tolist()
+        pairs = [zip(self.spans.items(), row, strict=True) for row in shares]
+        return [{name: span.value(share) for (name, span), share in row} for row in pairs]
+
+    @property
+    def middle(self) -> IResNet:
+        """The member whose conditions are in the middle of their ranges."""
+        return self.at(**{name: span.middle for name, span in self.spans.items()})
+
+    @torch.no_grad()
+    def at(self, **conditions: float) -> IResNet:
+        """The member with these conditions: a network of its own, in the base's mode.
+
+        Raises:
+            ValueError: unless there is a value in its range for each condition, and nothing else.
+        """
+        if set(conditions) != set(self.spans):
+            have, need = ", ".join(conditions) or "none", ", ".join(self.spans)
+            raise ValueError(f"conditions must be {need}, but got {have}")
+        for name, value in conditions.items():
+            span = self.spans[name]
+            if not span.low <= value <= span.high:
+                raise ValueError(
+                    f"{span.low:g} <= {name} <= {span.high:g} must hold, but got {value}"
+                )
+        values = {
+            name: torch.tensor([value], dtype=torch.float64) for name, value in conditions.items()
+        }
+        network, positions = copy.deepcopy(self.base), self._positions(values)
+        scale = math.sqrt(conditions.get(COEFF, 1.0))
+        own = (p.squeeze(0) for p in self._parameters_at(positions))
+        for layer in _layers(network):
+            layer.coeff *= scale
+            layer.bias.copy_(next(own) * scale)
+        for parameter in network.classifier.parameters():
+            parameter.copy_(next(own))
+        return network
+
+    def draw(self, n: int, generator: torch.Generator) -> dict[str, Tensor]:
+        """n values of each condition, float64 (n,) on the CPU: one in each n-th of its range, by
+        share, in random order."""
+        values = {}
+        for name, span in self.spans.items():
+            part = torch.randperm(n, generator=generator)
+            share = (part + torch.rand(n, generator=generator, dtype=torch.float64)) / n
+            low, high = span.low, span.high
+            values[name] = low * (high / low) ** share if span.log else low + (high - low) * share
+        return values
+
+    def features(self, images: Tensor, values: Mapping[str, Tensor], *, reversible: bool) -> Tensor:
+        """The features of images (B, C, H, W), image i by the member i mod G, for G values (G,) of
+        each condition; as `training_features` gives them."""
+        positions = self._positions(values)
+        of_image = torch.arange(len(images), device=images.device) % len(positions)
+        layers = _layers(self.base)
+        own = self._parameters_at(positions, slice(len(layers)))
+        # (n, B): an image's own bias in its column.
+        biases: dict[nn.Module, Tensor] = {
+            layer: bias.T[:, of_image] for layer, bias in zip(layers, own, strict=True)
+        }
+        scale = values.get(COEFF)
+        scale = torch.ones(len(positions)) if scale is None else scale.sqrt()
+        of_images = OfImages(scale.to(images)[of_image], biases)
+        return training_features(self.base, images, reversible=reversible, of_images=of_images)
+
+    def radii(
+        self, features: Tensor, labels: Tensor, values: Mapping[str, Tensor], lipschitz: float
+    ) -> tuple[Tensor, Tensor]:
+        """Returns (radii, logits): `Head.radii` and logits of features as `features` gives them, in
+        float32, for labels (B,)."""
+        positions = self._positions(values)
+        names = [f"classifier.{name}" for name, _ in self.base.classifier.named_parameters()]
+        n_layers = len(_layers(self.base))
+        own = self._parameters_at(positions, slice(n_layers, None))
+        module = _Radii(self.base.head, self.base.classifier, lipschitz)
+        n, rest = len(positions), -len(features) % len(positions)
+        # Each member gets as many images: some come twice, and are dropped again.
+        features = torch.cat([features, features[:rest]]).unflatten(0, (-1, n))
+        of_label = torch.cat([labels, labels[:rest]]).unflatten(0, (-1, n))
+
+        def of_member(parameters: list[Tensor], x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
+            of_head = dict(zip(names, parameters, strict=True))
+            radii, logits = functional_call(module, of_head, (x, y))
+            return radii, logits
+
+        radii, logits = torch.vmap(of_member, (0, 1, 1), 1)(own, features, of_label)
+        return radii.flatten(0, 1)[: len(labels)], logits.flatten(0, 1)[: len(labels)]
+
+    def _positions(self, values: Mapping[str, Tensor]) -> Tensor:
+        """(G, K), of the weights' dtype and device."""
+        columns = [_position(span, values[name]) for name, span in self.spans.items()]
+        return torch.stack(columns, dim=1).to(self.slopes[0])
+
+    def _parameters_at(self, positions: Tensor, which: slice = slice(None)) -> list[Tensor]:
+        """For each of `which` of `conditioned`, its values (G, *shape) at positions (G, K)."""
+        pairs = zip(self.conditioned[which], list(self.slopes)[which], strict=True)
+        return [base + torch.tensordot(positions, slopes, 1) for base, slopes in pairs]
+
+
+def _layers(model: IResNet) -> list[OrthonormalConv2d]:
+    """The layers whose coefficients and biases are conditioned: those of reversible blocks."""
+    convolutions = (block.conv for block in model.blocks if is_reversible(block))
+    return [layer for layer in convolutions if isinstance(layer, OrthonormalConv2d)]
+
+
+def _position(span: Span, value: Tensor) -> Tensor:
+    """The positions, in [-1, 1], of these values."""
+    if span.log:
+        return 2 * (value / span.low).log() / math.log(span.high / span.low) - 1
+    return 2 * (value - span.low) / (span.high - span.low) - 1
+
+
+class _Radii(nn.Module):
+    """A classifier as a function of its parameters that gives radii and logits."""
+
+    def __init__(self, head: Head, classifier: nn.Sequential, lipschitz: float) -> None:
+        super().__init__()
+        self.head, self.classifier, self.lipschitz = head, classifier, lipschitz
+
+    def forward(self, features: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        scores = self.head.scores(self.classifier, features)
+        logits = self.head.logits(self.classifier, scores)
+        radii = self.head.radii(self.classifier, features, scores, labels, self.lipschitz)
+        return radii, logits
