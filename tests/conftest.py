@@ -39,10 +39,10 @@ LONG_FILES = {
 # cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
 SLOW_FILES = LONG_FILES | {
     "test_browser", "test_browser_study", "test_browser_text", "test_cluster_yaml",
-    "test_comparison_page", "test_delete", "test_export", "test_handles", "test_hostile_input",
-    "test_kuberay", "test_launch", "test_moved", "test_nodes", "test_notebook", "test_outage",
-    "test_own_code", "test_pretended_cuda", "test_readme", "test_remote_root", "test_serving",
-    "test_wheel",
+    "test_comparison_page", "test_delete", "test_export", "test_family_study", "test_handles",
+    "test_hostile_input", "test_kuberay", "test_launch", "test_moved", "test_nodes",
+    "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda", "test_readme",
+    "test_remote_root", "test_serving", "test_wheel",
 }  # fmt: skip
 SLOW_FOLDERS = {"cluster", "verification"}
 SLOW_FIXTURES = {"finished", "one_ray"}
@@ -165,6 +165,7 @@ LONGEST = (
     "test_readme",
     "test_outage",
     "test_own_code",
+    "test_family_study",
     "test_notebook",
     "test_browser",
     "test_measured",

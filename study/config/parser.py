@@ -14,12 +14,15 @@ from typing import Annotated, Any, TypeVar
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, ValidationInfo
 from pydantic_core import ErrorDetails
 
+from models import SettingError, Span
 from study.config.imports import check_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import (
+    COEFF,
     IMAGE_FOLDER,
+    MARGIN,
     SPLIT,
     DataConfig,
     EvaluationConfig,
@@ -57,6 +60,8 @@ _TAKEN = {
     *("network", "mark", "reason", "origin", "seed", "epoch", "own", "infinite", "invertible"),
     *("trial_id", "run_id", "projected_to", "n_repeats", "front_share", "recommended"),
 }
+CONDITIONS = (COEFF, MARGIN)
+"""The settings in which the members of a family may differ."""
 # The constraint that has no number.
 _INVERTIBLE = "invertible"
 _KEY_LENGTH = 100
@@ -89,6 +94,11 @@ def _searchable(key: str) -> str:
     # An easier split is no better network, and standard errors and intervals hold for one split.
     rule = "must not be searched: all trials of a study are measured on the same images"
     require(key not in (*SPLIT, "root"), rule)
+    return key
+
+
+def _condition(key: str) -> str:
+    require(key in CONDITIONS, f"must be one of {', '.join(CONDITIONS)}", value=key)
     return key
 
 
@@ -146,6 +156,7 @@ class _StudyFile(_Searchable):
         Annotated[str, AfterValidator(_searchable)],
         Annotated[Parameter, Field(discriminator="type")],
     ] = Field(min_length=1)
+    family: dict[Annotated[str, AfterValidator(_condition)], Span] = {}
     objectives: dict[_Steering, Direction] = Field(min_length=1)
     constraints: dict[_Steering, Any] = {}
     reference_point: dict[str, float] = {}
@@ -172,6 +183,7 @@ class _StudyFile(_Searchable):
             constraints=constraints,
             metrics=tuple(self.metrics.items()),
             callbacks=self.callbacks,
+            family=tuple(self.family.items()),
             **{name: getattr(self, name) for name in SECTIONS},
         )
 
@@ -212,6 +224,7 @@ def parse(raw: object, source: str, overrides: Mapping[str, Value] | None = None
         content = _content(raw, overrides)
         file = _checked(_StudyFile, content)
         _check_space(file.space, content)
+        _check_family(file, content)
         return file.study().completed()
     except ConfigError as error:
         if error.key not in overrides:
@@ -261,6 +274,19 @@ def _check_space(space: Mapping[str, Parameter], content: Mapping[str, Any]) -> 
                 raise ConfigError(error.rule, f"space.{key}", error.value) from None
 
 
+def _check_family(file: _StudyFile, content: Mapping[str, Any]) -> None:
+    """Check for each condition of a family that it is set nowhere else, and may be at both ends."""
+    for key, span in file.family.items():
+        section = content.get(SECTION_OF[key], {})
+        rule = f"must stand here, in {SECTION_OF[key]} or in space, not in two of them"
+        require(key not in section and key not in file.space, rule, f"family.{key}")
+        for value in (span.low, span.high):
+            try:
+                _checked(_Searchable, {SECTION_OF[key]: {key: value}})
+            except ConfigError as error:
+                raise ConfigError(error.rule, f"family.{key}", error.value) from None
+
+
 def _checked(kind: type[_Model], content: Mapping[str, Any]) -> _Model:
     """Check types, keys, and the rules at the fields. Raises ConfigError for an unknown key if
     there is one, which may be a required key misspelled; else for the first mistake."""
@@ -296,12 +322,14 @@ def _one_line(error: ErrorDetails) -> ConfigError:
     if kind == "value_error":
         own = error["ctx"]["error"]
         rule, value = own.rule, own.value
-        keys += [own.key] if own.key else []
+        name = own.name if isinstance(own, SettingError) else own.key
+        keys += [name] if name else []
     elif kind == "missing":
         rule, value = "this key is required", ...
     elif kind in _UNKNOWN_KEY:
         *_, at = ("", *error["loc"][:-1])
-        section = OwnMetric if error["loc"][0] == "metrics" else _KINDS.get(str(at))
+        of_entries = {"metrics": OwnMetric, "family": Span}
+        section = of_entries.get(str(error["loc"][0])) or _KINDS.get(str(at))
         known = [field.name for field in fields(section)] if section else _StudyFile.model_fields
         rule, value = _unknown_key(str(error["loc"][-1]), tuple(known)), ...
     elif kind.startswith("union_tag"):

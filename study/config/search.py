@@ -46,6 +46,9 @@ class SearchConfig:
     target of the study to the smallest. Each trial uses those below its own target."""
     fine_tune_steps: int = setting(0, ge=0, le=LARGEST)
     """Training steps at each rung of the ladder, before the projection."""
+    members: int = setting(23, ge=1, le=1000)
+    """With a family: how many members of it each completed trial gives besides its own network, at
+    conditions that cover their ranges evenly."""
     control: bool = False
     """Also train a classifier alone for each completed trial: the head rows, with model.rows, on
     images in place of features, with the trial's settings. It shows what the blocks contribute, and

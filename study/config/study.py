@@ -7,7 +7,7 @@ from itertools import product
 from operator import gt, lt
 from typing import Any
 
-from models import is_import_path
+from models import Span, is_import_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.space import MOST_VALUES, FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
@@ -48,6 +48,12 @@ class StudyConfig:
     resources: ResourcesConfig
     metrics: tuple[tuple[str, OwnMetric], ...] = ()
     callbacks: tuple[str, ...] = ()
+    family: tuple[tuple[str, Span], ...] = ()
+
+    @property
+    def gives_several(self) -> bool:
+        """Whether a training gives further networks for the front, besides its own."""
+        return bool(self.search.ladder or self.family)
 
     @property
     def known_metrics(self) -> dict[str, Metric]:
@@ -142,6 +148,9 @@ class StudyConfig:
             section = SECTION_OF[key]
             frozen = tuple(value) if isinstance(value, list) else value
             sections[section] = replace(sections[section], **{key: frozen})
+        for key, span in self.family:
+            section = SECTION_OF[key]
+            sections[section] = replace(sections[section], **{key: span.middle})
         top = sections["model"].target
         # Metric -> the direction of its objective and its constraint, or one of them.
         goals: dict[str, list[str]] = {}
@@ -151,6 +160,8 @@ class StudyConfig:
             seed=seed,
             ladder=tuple(bound for bound in self.ladder if bound < top),
             fine_tune_steps=self.search.fine_tune_steps,
+            family=self.family,
+            members=self.search.members if self.family else 0,
             control=self.search.control,
             evaluation=self.evaluation,
             objectives=tuple(objective.metric for objective in self.objectives),
@@ -161,7 +172,7 @@ class StudyConfig:
 
     def to_dict(self) -> dict[str, Any]:
         """The content of a study file with all defaults; `parse` turns it into the same study."""
-        searched = {(SECTION_OF[key], key) for key, _ in self.space}
+        searched = {(SECTION_OF[key], key) for key, _ in (*self.space, *self.family)}
         sections = {
             name: {
                 k: v for k, v in asdict(getattr(self, name)).items() if (name, k) not in searched
@@ -176,6 +187,7 @@ class StudyConfig:
             "space": {
                 key: {k: v for k, v in asdict(p).items() if v is not None} for key, p in self.space
             },
+            "family": {key: asdict(span) for key, span in self.family},
             "objectives": {o.metric: o.direction.value for o in self.objectives},
             "constraints": as_in_a_file(self.constraints),
             "reference_point": {o.metric: o.reference for o in self.objectives},
@@ -211,6 +223,10 @@ class StudyConfig:
         """Check that a ladder has rungs, and that projections, which are points of the front like
         trained networks, have every metric of the goals."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
+        require(not (rungs and self.family), "must be left out with a family", key, rungs)
+        if not self.gives_several:
+            return
+        self._check_variants("search.ladder" if rungs else "family")
         if not rungs:
             return
         is_batch = self.model.norm == "batch" and "norm" not in dict(self.space)
@@ -221,13 +237,15 @@ class StudyConfig:
             f"smallest, or {_LOWEST_COEFF:g}"
         )
         require(bool(self.ladder), rule, key, rungs)
+
+    def _check_variants(self, key: str) -> None:
         measured = {*PROJECTED_METRICS, *(name for name, _ in self.metrics)}
         for metric in sorted({goal.metric for goal in self.goals}):
             rule = (
                 f"must be left out with objective or constraint '{metric}', which a network that "
                 "is projected without training does not have"
             )
-            require(metric in measured, rule, key, rungs)
+            require(metric in measured, rule, key, _plain(self.search.ladder))
 
     def _check_sampler(self) -> None:
         name = self.scheduler.name

@@ -8,12 +8,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-from models import SLOPE_KNOWN, NetworkSettings, SettingError, is_import_path, setting
+from models import SLOPE_KNOWN, NetworkSettings, SettingError, Span, is_import_path, setting
 from study.config.imports import check_path
 from study.errors import ConfigError, require, unknown
 
 COEFF = "coeff"
 """Name of the model setting with the target of spectral normalization."""
+MARGIN = "margin"
+"""Name of the training setting with the radius that training aims at."""
 MAX_EPOCHS = "max_epochs"
 """Name of the training setting with the budget of a trial."""
 
@@ -222,6 +224,17 @@ class OwnMetric:
         check_path(self.of, "of")
 
 
+def with_settings(config: "TrialConfig", values: Mapping[str, Any]) -> "TrialConfig":
+    """The trial with other values of settings of its model or training."""
+    of_model = {key: value for key, value in values.items() if hasattr(config.model, key)}
+    of_training = {key: value for key, value in values.items() if key not in of_model}
+    return replace(
+        config,
+        model=replace(config.model, **of_model),
+        training=replace(config.training, **of_training),
+    )
+
+
 @dataclass(frozen=True)
 class TrialConfig:
     """All that decides a trial's numbers, but for the hardware.
@@ -231,6 +244,10 @@ class TrialConfig:
         goals: what its study seeks: metric -> "minimize", "< 1", or both with a comma between.
         ladder: bounds of Lip(g), decreasing, to which the trained network is projected.
         fine_tune_steps: training steps at each bound of the ladder, before the projection.
+        family: conditions, settings in which the members of a family differ, with their ranges; the
+            settings themselves have the values in the middle, those of the trial's own network.
+            Empty: a trial trains one network.
+        members: how many further members of the family are made.
         control: whether a classifier of rows is also trained alone, without a body.
         metrics: the user's own metrics: name -> import path.
     """
@@ -244,6 +261,8 @@ class TrialConfig:
     goals: tuple[tuple[str, str], ...] = ()
     ladder: tuple[float, ...] = ()
     fine_tune_steps: int = 0
+    family: tuple[tuple[str, Span], ...] = ()
+    members: int = 0
     control: bool = False
     metrics: tuple[tuple[str, str], ...] = ()
 
@@ -260,6 +279,17 @@ class TrialConfig:
                 "block: potential and a patch"
             )
             raise ConfigError(rule, "training.reversible", True)
+        conditions = [name for name, _ in self.family]
+        if conditions and not (SLOPE_KNOWN[model.head] and model.norm == "spectral"):
+            rule = f"must be left out {needed} and model.norm: spectral"
+            raise ConfigError(rule, "family", conditions)
+        if COEFF in conditions and not model.is_reversible:
+            rule = "must be left out unless model has blocks: [], or block: potential and a patch"
+            raise ConfigError(rule, f"family.{COEFF}")
+        if MARGIN in conditions and loss != MARGIN:
+            raise ConfigError("must be left out without loss: margin", f"family.{MARGIN}")
+        if conditions and self.training.compile:
+            raise ConfigError("must be false with a family", "training.compile", True)
 
     @property
     def alone(self) -> "TrialConfig":
@@ -269,6 +299,8 @@ class TrialConfig:
             model=replace(self.model, **ALONE),
             training=replace(self.training, compile=False, reversible=False),
             ladder=(),
+            family=(),
+            members=0,
             control=False,
         )
 

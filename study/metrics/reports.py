@@ -94,27 +94,37 @@ class EpochReport(Evaluation):
     device_use: Mapping[str, float] = field(default_factory=dict)
 
 
+Variant = float | tuple[float, ...] | None
+"""What tells the networks of one training apart: the bound of a projection, the conditions of a
+member, or None for the trial's own network."""
 CONTROL = 0.0
 """The bound of a trial's control: a classifier alone, trained without blocks."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class ProjectionReport(Evaluation):
-    """Measurements of a completed trial's network, projected to a smaller bound of its blocks.
+    """Measurements of a further network of a completed trial: its own, projected to a smaller bound
+    of its blocks; a member of the family that it trained; or its control.
 
     Attributes:
         projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
-            classifier alone, which has no blocks.
+            classifier alone, which has no blocks. None for a member.
+        member: its conditions, in the order of the study's.
         fine_tune_steps: the study's setting: training steps after each projection to a smaller
             bound, 0 or more. The control has none.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
     """
 
-    projected_to: float
+    projected_to: float | None
+    member: tuple[float, ...] | None = None
     fine_tune_steps: int
     timestamp: float
     test_accuracy: float
     test_certified_accuracy: float
+
+    @property
+    def variant(self) -> "Variant":
+        return self.projected_to if self.member is None else tuple(self.member)
 
 
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)

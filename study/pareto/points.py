@@ -8,7 +8,7 @@ import numpy as np
 
 from study.metrics.definitions import Direction, meaning
 from study.metrics.goals import Constraint, Objective
-from study.metrics.reports import CONTROL, TrialReport, TrialStatus
+from study.metrics.reports import CONTROL, TrialReport, TrialStatus, Variant
 from study.pareto.dominance import Losses
 
 
@@ -94,17 +94,17 @@ def of_report(
     report: TrialReport | None,
     objectives: Sequence[Objective],
     constraints: Sequence[Constraint],
-) -> dict[float | None, Mapping[str, float]]:
-    """Metrics of the admitted networks in a trial's last report, by the bound that each was
-    projected to, None for the trial's own network; empty unless the trial completed."""
+) -> dict[Variant, Mapping[str, float]]:
+    """Metrics of the admitted networks in a trial's last report, by variant; empty unless the trial
+    completed."""
     if report is None or report.status is not TrialStatus.COMPLETED:
         return {}
     assert report.epoch is not None
-    networks: dict[float | None, Mapping[str, float]] = {None: report.epoch.metrics()}
-    networks.update((one.projected_to, one.metrics()) for one in report.projections)
+    networks: dict[Variant, Mapping[str, float]] = {None: report.epoch.metrics()}
+    networks.update((one.variant, one.metrics()) for one in report.projections)
     networks.pop(CONTROL, None)
     return {
-        projected_to: metrics
-        for projected_to, metrics in networks.items()
+        variant: metrics
+        for variant, metrics in networks.items()
         if admitted(metrics, objectives, constraints)
     }

@@ -10,6 +10,7 @@ import numpy as np
 
 from study.metrics.definitions import VAL_ACCURACY, Direction
 from study.metrics.goals import Objective
+from study.metrics.reports import Variant
 from study.pareto import points
 from study.pareto.difference import (
     Interval,
@@ -28,7 +29,7 @@ from study.results.report import Report
 BEST_ACCURACY = (Objective(VAL_ACCURACY, Direction.MAXIMIZE, 0.0),)
 """With this objective alone and its reference 0, the hypervolume is the largest accuracy."""
 _SEEDS, _IMAGES = "the training seeds", "the choice of the validation images"
-_OWN = 1.0  # in place of the bound, for a network that was not projected
+_OWN = 1.0  # in place of the bound, for a trial's own network
 
 
 @dataclass(frozen=True)
@@ -160,6 +161,14 @@ def _trainings(report: Report, goals: Sequence[Objective]) -> list[Trainings]:
             trained = [record.metrics for record in point.records]
             own = points.losses_of_trainings(trained, point.metrics, goals)
             losses[[rows[record.trial_id] for record in point.records], column] = own
-        rungs = [_OWN if p.first.projected_to is None else p.first.projected_to for p in networks]
+        rungs = [_rung(point.first.variant) for point in networks]
         samples.append(Trainings(losses, np.array(rungs)))
     return samples
+
+
+def _rung(variant: Variant) -> float:
+    """The bound of a projection; of a member its first condition, which no other of its family has:
+    equal numbers are equal networks in every training."""
+    if isinstance(variant, tuple):
+        return variant[0]
+    return _OWN if variant is None else variant

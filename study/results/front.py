@@ -86,12 +86,12 @@ class Point:
     @property
     def is_trial(self) -> bool:
         """Whether it is a network as trained, not a projection."""
-        return self.first.projected_to is None
+        return self.first.variant is None
 
     @property
     def label(self) -> str:
         """The name within the study: trial id, and the bound of a projection."""
-        return network_label(self.first.trial_id, self.first.projected_to)
+        return network_label(self.first.trial_id, self.first.variant)
 
     @property
     def handle(self) -> str:
@@ -260,7 +260,7 @@ def _groups(records: Sequence[TrialRecord]) -> list[list[TrialRecord]]:
     groups: dict[Hashable, list[TrialRecord]] = defaultdict(list)
     for record in records:
         completed = record.state is TrialStatus.COMPLETED
-        key = (record.repeat_of, record.projected_to) if completed else record.run_id
+        key = (record.repeat_of, record.variant) if completed else record.run_id
         groups[key].append(record)
     return list(groups.values())
 

@@ -117,8 +117,10 @@ class Report(Ranking):
         import pandas as pd
 
         searched = [key for key, _ in self.study.config.space]
+        family = [key for key, _ in self.study.config.family]
         goals = [objective.metric for objective in self.objectives]
-        columns = ["network", "trial_id", "run_id", "mark", *searched, *self.metrics, "reason"]
+        columns = ["network", "trial_id", "run_id", "mark", *searched, *family]
+        columns += [*self.metrics, "reason"]
         columns += ["projected_to", "origin", "n_repeats", *(f"{name}_se" for name in goals)]
         columns += ["front_share", f"{VAL_ACCURACY}_low", f"{VAL_ACCURACY}_high", "recommended"]
         rows = []
@@ -126,6 +128,7 @@ class Report(Ranking):
             first, error = point.first, point.standard_error or {}
             row: list[object] = [point.handle, first.trial_id, first.run_id, point.mark.value]
             row += [first.sample.get(key) for key in searched]
+            row += [float(first.params[key]) for key in family]
             row += [point.metrics.get(name) for name in self.metrics]
             row += [first.reason, first.projected_to, first.origin or None, len(point.records)]
             row += [error.get(name) for name in goals]

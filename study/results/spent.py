@@ -88,7 +88,7 @@ def growth(
         (trial.ended, trial, records)
         for records in by_trial.values()
         for trial in records
-        if trial.projected_to is None and trial.ended is not None
+        if trial.variant is None and trial.ended is not None
     ]
     if not ended:
         return None

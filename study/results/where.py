@@ -214,7 +214,7 @@ class Conditions:
 def _names(record: TrialRecord, study: str) -> set[str]:
     """The names of a network, with and without its study: by its own trial, and by the first trial
     of its sample, after which its point is named."""
-    labels = {network_label(id, record.projected_to) for id in (record.trial_id, record.repeat_of)}
+    labels = {network_label(id, record.variant) for id in (record.trial_id, record.repeat_of)}
     return labels | {f"{study}/{label}" for label in labels}
 
 

@@ -1,10 +1,11 @@
 """What a sampler observes of a sample: numbers that say how good it is.
 
-Without a ladder a training gives one network, and the sampler observes that network's objectives.
-With a ladder the training also gives projections of the network, down to the smallest bound of the
-study. The trained network's own values then do not say what the training adds to a front, and a
-projection may meet a constraint that the trained network breaks. So the sampler observes one
-number: the hypervolume of all networks of the training that the front admits.
+Without a ladder or a family a training gives one network, and the sampler observes that network's
+objectives. With a ladder the training also gives projections of the network, down to the smallest
+bound of the study; with a family, its members. The values of the trial's own network then do not
+say what the training adds to a front, and a projection may meet a constraint that the trained
+network breaks. So the sampler observes one number: the hypervolume of all networks of the training
+that the front admits.
 """
 
 import math
@@ -15,7 +16,7 @@ from statistics import fmean
 
 from study.config.study import StudyConfig
 from study.metrics.definitions import Direction, meaning
-from study.metrics.reports import TrialReport, TrialStatus
+from study.metrics.reports import TrialReport, TrialStatus, Variant
 from study.pareto import points
 from study.pareto.dominance import hypervolume, nondominated
 
@@ -26,12 +27,11 @@ class Outcome:
 
     Attributes:
         metrics: of the trained network, whether or not the front admits it.
-        admitted: bound of the projection -> metrics, for the networks that the front admits; the
-            trained network itself is under None.
+        admitted: variant -> metrics, for the networks that the front admits.
     """
 
     metrics: Mapping[str, float]
-    admitted: Mapping[float | None, Mapping[str, float]]
+    admitted: Mapping[Variant, Mapping[str, float]]
 
 
 def of_report(report: TrialReport | None, study: StudyConfig) -> Outcome | None:
@@ -57,16 +57,16 @@ def front(reports: Sequence[TrialReport | None], study: StudyConfig) -> list[int
 
 def directions(study: StudyConfig) -> list[Direction]:
     """Directions of the numbers that `values` returns."""
-    if study.ladder:
+    if study.gives_several:
         return [Direction.MAXIMIZE]
     return [objective.direction for objective in study.objectives]
 
 
 def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
-    """What the sampler observes of a sample: means over its trainings. With a ladder, of the
-    hypervolume of a training's networks up to the study's reference point; without one, of each
-    objective on its scale, with the reference point's value in place of an infinite mean."""
-    if not study.ladder:
+    """What the sampler observes of a sample: means over its trainings. Where a training gives
+    several networks, of the hypervolume of these up to the study's reference point; elsewhere of
+    each objective on its scale, with the reference point's value in place of an infinite mean."""
+    if not study.gives_several:
         of_sample = []
         for goal in study.objectives:
             scaled = meaning(goal.metric).scaled
@@ -80,8 +80,8 @@ def values(study: StudyConfig, outcomes: Sequence[Outcome]) -> list[float]:
 
 def violations(study: StudyConfig, outcomes: Sequence[Outcome]) -> dict[str, float]:
     """Constraint's metric -> its largest violation in any training; at most 0 is feasible. Empty
-    with a ladder, since no infeasible network counts in the hypervolume."""
-    if study.ladder:
+    where a training gives several networks: no infeasible one counts in the hypervolume."""
+    if study.gives_several:
         return {}
     worst = {
         c.metric: max(c.violation(outcome.metrics[c.metric]) for outcome in outcomes)

@@ -36,14 +36,16 @@ def make_halving(study: StudyConfig) -> SuccessiveHalving | None:
 
 def make_scheduler(study: StudyConfig, halving: SuccessiveHalving | None) -> TrialScheduler:
     """The study's scheduler: fifo stops no trial, asha halves on one objective, mo_asha on all
-    objectives and constraints. With a ladder mo_asha ignores constraints: a network that breaks one
-    may have projections that meet it."""
+    objectives and constraints. With a ladder or a family mo_asha ignores constraints: where the
+    network of a trial breaks one, its projections or members may meet it."""
     if halving is None:
         return PatientScheduler()
     if study.scheduler.name == "asha":
         one = tuple(o for o in study.objectives if o.metric == study.scheduler.metric)
         return HalvingScheduler(halving, one, ())
-    return HalvingScheduler(halving, study.objectives, () if study.ladder else study.constraints)
+    return HalvingScheduler(
+        halving, study.objectives, () if study.gives_several else study.constraints
+    )
 
 
 class PatientScheduler(FIFOScheduler):

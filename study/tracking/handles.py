@@ -2,6 +2,8 @@
 
 digits/0004       a trial
 digits/0004@0.5   that trial's network, scaled until each block's g has the bound 0.5
+digits/0004@0.1,0.4   the member of that trial's family with the conditions 0.1 and 0.4, in the
+                  order of its study file
 digits@knee       a recommended network, once the study has ended
 3f9c              the beginning of a run id
 """
@@ -10,12 +12,13 @@ import re
 from collections.abc import Sequence
 
 from study.errors import TrackingError, quoted, some
+from study.metrics.reports import Variant
 from study.tracking.records import Records, TrialRecord
 from study.tracking.values import network_of
 
 _FORMS = (
-    "STUDY/TRIAL, STUDY/TRIAL@BOUND, STUDY@knee, STUDY@most-accurate, STUDY@most-certified, "
-    "STUDY@most-invertible "
+    "STUDY/TRIAL, STUDY/TRIAL@BOUND, STUDY/TRIAL@CONDITIONS, STUDY@knee, STUDY@most-accurate, "
+    "STUDY@most-certified, STUDY@most-invertible "
     "or the beginning of a run id, 4 characters or more"
 )
 RUN_ID = re.compile(r"[0-9a-f]{4,32}")
@@ -23,9 +26,12 @@ RUN_ID = re.compile(r"[0-9a-f]{4,32}")
 _LENGTH_OF_ID = 32
 
 
-def network_label(trial_id: str, projected_to: float | None) -> str:
-    """The label of a network within its study: "0004", or "0004@0.5"."""
-    return trial_id if projected_to is None else f"{trial_id}@{projected_to:g}"
+def network_label(trial_id: str, variant: Variant) -> str:
+    """The label of a network within its study: "0004", "0004@0.5" or "0004@0.1,0.4"."""
+    if variant is None:
+        return trial_id
+    numbers = variant if isinstance(variant, tuple) else (variant,)
+    return f"{trial_id}@{','.join(f'{number:g}' for number in numbers)}"
 
 
 def run_of(records: Records, network: str) -> str:
@@ -64,7 +70,7 @@ def handle_of(records: Records, run_id: str) -> str:
 def runs_by_label(networks: Sequence[TrialRecord], study: str) -> dict[str, str]:
     """Label -> run id of the networks of a study. Raises TrackingError if two have the same label:
     a printed label could then be used to verify the other network."""
-    labels = [(network_label(n.trial_id, n.projected_to), n.run_id) for n in networks]
+    labels = [(network_label(n.trial_id, n.variant), n.run_id) for n in networks]
     return _only_runs(labels, f"{study}/")
 
 

@@ -17,7 +17,7 @@ from study.metrics.definitions import (
     number_text,
     radius_text,
 )
-from study.metrics.reports import CONTROL
+from study.metrics.reports import CONTROL, ProjectionReport
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 from study.tracking.values import PROJECTED_TO
 
@@ -104,8 +104,13 @@ def describe_inverse(bound: float, authors: Sequence[str] = ()) -> str:
     return "Nothing is proven of its inverse."
 
 
-def describe_projection(trial_id: str, bound: float, authors: Sequence[str] = ()) -> str:
-    """A sentence on how a projection was made."""
+def describe_projection(
+    trial_id: str, report: ProjectionReport, authors: Sequence[str] = ()
+) -> str:
+    """A sentence on how a further network of a trial was made."""
+    if report.member is not None:
+        return f"A member of the family that trial {trial_id} trained."
+    bound = report.projected_to
     if bound == CONTROL:
         return f"The control of trial {trial_id}: its classifier alone, trained without blocks."
     return (
@@ -140,7 +145,8 @@ def views(config: StudyConfig) -> dict[str, str]:
     the best by the first objective first. Columns from the left: the first two objectives, the mark
     of the network, what it is recommended as, and the rest."""
     objectives = [f"metrics.`{objective.metric}`" for objective in config.objectives]
-    shown = [*(key for key, _ in config.space), *([PROJECTED_TO] if config.search.ladder else [])]
+    shown = [key for key, _ in (*config.space, *config.family)]
+    shown += [PROJECTED_TO] if config.search.ladder else []
     columns = [
         *objectives[:2],
         *(f"tags.`{tag}`" for tag in (MARK, ALIAS)),

@@ -16,7 +16,7 @@ from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
 from study.errors import TrackingError, absent, escaped, printable
 from study.metrics.definitions import HOURS
-from study.metrics.reports import TrialStatus
+from study.metrics.reports import TrialStatus, Variant
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
@@ -67,7 +67,7 @@ class StudyRecord:
 
 @dataclass(frozen=True)
 class TrialRecord:
-    """A trial, or a projection of one, as MLflow knows it.
+    """A trial's network, or a projection of it or a member of its family, as MLflow knows it.
 
     Attributes:
         params: as text; a projection has its training's, and what it was projected to.
@@ -75,7 +75,7 @@ class TrialRecord:
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, "told" for a network that its user trained;
             otherwise empty.
-        projected_to: the bound of Lip(g) of a projection's blocks; None for the trial itself.
+        variant: what it is of its trial's networks; None for the trial's own.
         n_epochs: epochs trained so far; 0 for a projection, which adds none.
         started: when its run was created, seconds since 1970-01-01 UTC.
         ended: when it ended, in the same unit; None while it runs.
@@ -92,7 +92,7 @@ class TrialRecord:
     metrics: Mapping[str, float]
     sample: Mapping[str, Value]
     repeat_of: str
-    projected_to: float | None = None
+    variant: Variant = None
     reason: str | None = None
     n_epochs: int = 0
     started: float = 0.0
@@ -103,6 +103,11 @@ class TrialRecord:
     device: str | None = None
     origin: str = ""
 
+    @property
+    def projected_to(self) -> float | None:
+        """The bound of Lip(g) of a projection's blocks; None for other networks."""
+        return self.variant if isinstance(self.variant, float) else None
+
 
 @dataclass(frozen=True)
 class StudyRead:
@@ -110,7 +115,8 @@ class StudyRead:
 
     Attributes:
         record: the study itself.
-        networks: its trials by id, each followed by its projections, largest bound first.
+        networks: its trials by id, each followed by its projections, largest bound first, or by its
+            members.
     """
 
     record: StudyRecord
@@ -119,7 +125,7 @@ class StudyRead:
     @property
     def states(self) -> list[TrialStatus]:
         """The state of each trial, by trial id."""
-        return [network.state for network in self.networks if network.projected_to is None]
+        return [network.state for network in self.networks if network.variant is None]
 
 
 class Records:
@@ -236,7 +242,7 @@ class Records:
     def trials(self, study: StudyRecord) -> list[TrialRecord]:
         """The trials of a study, by trial id."""
         records = self.trials_and_projections(study)
-        return [record for record in records if record.projected_to is None]
+        return [record for record in records if record.variant is None]
 
     def trials_and_projections(self, study: StudyRecord, where: str = "") -> list[TrialRecord]:
         """The trials of a study by id, each followed by its projections, largest bound first;
@@ -247,7 +253,7 @@ class Records:
         records = [_record(study, run) for run in runs if _is_of(study, run)]
         return sorted(
             _grouped(study, records),
-            key=lambda r: (int(r.trial_id), r.projected_to is not None, -(r.projected_to or 0.0)),
+            key=lambda r: (int(r.trial_id), *_place(r.variant)),
         )
 
     def ended(self, study: StudyRecord, since: float) -> set[tuple[str, float]]:
@@ -294,6 +300,13 @@ class Records:
         return self._places[run_id]
 
 
+def _place(variant: Variant) -> tuple[int, tuple[float, ...]]:
+    """By which the networks of a trial are sorted."""
+    if isinstance(variant, tuple):
+        return 1, variant
+    return (0, ()) if variant is None else (2, (-variant,))
+
+
 def _is_of(study: StudyRecord, run: Run) -> bool:
     """Whether a run is a trial or projection of a study; users may put other runs beside them."""
     kind, parent = run.data.tags[tags.KIND], run.data.tags.get(tags.PARENT)
@@ -314,10 +327,10 @@ def _grouped(study: StudyRecord, records: Sequence[TrialRecord]) -> Iterator[Tri
 
 def _record(study: StudyRecord, run: Run) -> TrialRecord:
     of_run, known = run.data.tags, study.config.known_metrics
-    trial_id, projected_to = network_of(run)
+    trial_id, variant = network_of(run)
     sample = sample_of(run, dict(study.config.space))
     state = value_of(run, tags.STATE, TrialStatus)
-    if projected_to is not None:
+    if variant is not None:
         n_epochs = 0
     elif state is TrialStatus.COMPLETED:
         n_epochs = value_of(run, MAX_EPOCHS, int)
@@ -335,7 +348,7 @@ def _record(study: StudyRecord, run: Run) -> TrialRecord:
         },
         sample=sample,
         repeat_of=of_run.get(tags.REPEAT_OF, trial_id),
-        projected_to=projected_to,
+        variant=variant,
         reason=escaped(of_run[tags.REASON]) if tags.REASON in of_run else None,
         n_epochs=n_epochs,
         started=seconds(run.info.start_time) or 0.0,

@@ -4,8 +4,10 @@ Files of a logged model, each named with its digest in a tag of its run:
 
     MLmodel, requirements.txt, ...      MLflow's own: the loader, and what it needs
     data/network/network.json           what the network is, as `models` writes it
-    data/network/weights.safetensors    its tensors; for a projection, those of its training
-    data/network/changes.safetensors    for a projection alone: its tensors that differ from these
+    data/network/weights.safetensors    its tensors; for a projection, those of its training; with a
+                                        family, the tensors that its members share
+    data/network/changes.safetensors    for a projection or a family: its tensors that differ from
+                                        these
     data/network/certificate.json       what is proven of the network
     code/models/                        the code that builds the network, and its loader
 
@@ -41,7 +43,7 @@ from study.metrics.reports import CONTROL, TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
-from study.tracking.values import as_json, metrics_of, sample_of
+from study.tracking.values import as_json, member_of, metrics_of, sample_of
 
 DATA = "data/network"
 """Folder of a logged model: NETWORK, WEIGHTS, CERTIFICATE, and for some CHANGES."""
@@ -72,9 +74,10 @@ def log(client: Client, run: Run, folder: Path, latest: dict[str, Path]) -> None
 
 
 def origin(run: Run) -> dict[str, str]:
-    """What a model's MLmodel states of its run: run id, trial id, and the bound of a projection."""
-    names = ("trial_id", tags.TRIAL_ID), ("projected_to", tags.PROJECTED_TO)
-    of_run = {key: run.data.tags[tag] for key, tag in names if tag in run.data.tags}
+    """What a model's MLmodel states of its run: run id, trial id, and the bound of a projection or
+    the conditions of a member."""
+    names = {"trial_id": tags.TRIAL_ID, "projected_to": tags.PROJECTED_TO, "member": tags.MEMBER}
+    of_run = {key: run.data.tags[tag] for key, tag in names.items() if tag in run.data.tags}
     return {"run_id": run.info.run_id, **of_run}
 
 
@@ -91,8 +94,9 @@ def _log_model(
         data.mkdir()
         has_weights = (folder / WEIGHTS).exists()
         of_weights = folder if has_weights else trained_folder(folder)
-        for file in (NETWORK, CERTIFICATE, *([] if has_weights else [CHANGES])):
-            shutil.copy(folder / file, data)
+        for file in (NETWORK, CERTIFICATE, CHANGES):
+            if (folder / file).exists():
+                shutil.copy(folder / file, data)
         shutil.copy(of_weights / WEIGHTS, data)
         network = json.loads((folder / NETWORK).read_text())
         architecture, precision = network["architecture"], np.dtype(network["precision"])
@@ -185,6 +189,13 @@ class Stored:
     sample: Mapping[str, Value]
     study: StudyRecord | None
     problems: tuple[str, ...]
+
+    @property
+    def member(self) -> tuple[float, ...] | None:
+        """The conditions of a member of a family, in the order of the study's. Raises ValueError if
+        they cannot be read."""
+        text = self.origin.get("member")
+        return None if text is None else member_of(text)
 
     @property
     def is_control(self) -> bool:

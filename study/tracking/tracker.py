@@ -256,15 +256,22 @@ class Tracker:
     def _log_projection(
         self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
     ) -> str:
-        """Log a projection as a run below its trial's; returns the run's id."""
+        """Log a projection or member as a run below its trial's; returns the run's id."""
         trial = self._trials[trial_id]
         bound, authors = report.inverse_lipschitz_upper_bound, self._authors(trial)
         proof = pages.describe_inverse(bound, authors)
-        note = f"{pages.describe_projection(trial_id, report.projected_to, authors)} {proof}"
+        note = f"{pages.describe_projection(trial_id, report, authors)} {proof}"
+        if report.member is None:
+            known_by = {tags.PROJECTED_TO: repr(report.projected_to)}
+            added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
+        else:
+            known_by = {tags.MEMBER: json.dumps(report.member)}
+            conditions = [name for name, _ in self._study.config.family]
+            added = dict(zip(conditions, report.member, strict=True))
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,
-            run_name=network_label(trial_id, report.projected_to),
+            run_name=network_label(trial_id, report.variant),
             tags={
                 tags.KIND: tags.PROJECTION,
                 tags.PARENT: trial.run_id,
@@ -273,14 +280,13 @@ class Tracker:
                 tags.SAMPLE: trial.sample,
                 **{tag: value for tag, value in of_trial.data.tags.items() if tag == tags.GIVEN},
                 tags.PROJECTED_FROM: trial.run_id,
-                tags.PROJECTED_TO: repr(report.projected_to),
+                **known_by,
                 tags.STATE: TrialStatus.RUNNING.value,
                 tags.CERTIFIED: str(bound < math.inf).lower(),
                 tags.NOTE: note,
             },
         )
         run_id = str(run.info.run_id)
-        added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
         values, epoch = self._objectives_first(report.metrics()), self._last_epoch(trial)
         now = round(report.timestamp * 1000)
         metrics = [Metric(name, value, now, epoch) for name, value in values]

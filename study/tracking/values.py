@@ -13,6 +13,7 @@ from study.config.space import Parameter, Value
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.metrics.definitions import with_current_names
+from study.metrics.reports import Variant
 from study.tracking import tags
 
 FINE_TUNE_STEPS = "fine_tune_steps"
@@ -74,10 +75,12 @@ def as_json(text: str | bytes, kind: type[_T]) -> _T | None:
     return content if isinstance(content, kind) else None
 
 
-def network_of(run: Run) -> tuple[str, float | None]:
-    """(trial id, bound) of the run of a projection; (trial id, None) of the run of a trial. Raises
-    TrackingError if its tags are missing or invalid."""
+def network_of(run: Run) -> tuple[str, Variant]:
+    """(trial id, variant) of a network's run. Raises TrackingError if its tags are missing or
+    invalid."""
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
+    if tags.MEMBER in run.data.tags:
+        return trial_id, value_of(run, tags.MEMBER, member_of)
     if tags.PROJECTED_TO not in run.data.tags:
         return trial_id, None
     return trial_id, value_of(run, tags.PROJECTED_TO, float)
@@ -109,6 +112,14 @@ def value_of(run: Run, name: str, read: Callable[[str], _T], default: str = "") 
             f"run {run.info.run_id}: {name} must be as its study wrote it, but is {quoted(text)}; "
             "set it right in MLflow, or delete the run"
         ) from error
+
+
+def member_of(text: str) -> tuple[float, ...]:
+    """The conditions in a tag MEMBER. Raises ValueError if they cannot be read."""
+    conditions = json.loads(text)
+    if not isinstance(conditions, list) or not all(isinstance(v, float) for v in conditions):
+        raise ValueError(text)
+    return tuple(conditions)
 
 
 def _trial_id(text: str) -> str:

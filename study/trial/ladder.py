@@ -1,4 +1,5 @@
-"""Projects a trained network to smaller bounds: further points of the front from one training."""
+"""Further points of the front from one training: its network projected to smaller bounds, or the
+members of a family; and the control."""
 
 import copy
 import math
@@ -11,14 +12,16 @@ import torch
 from torch import Tensor
 
 from models import (
+    WEIGHTS,
     Certificate,
     IResNet,
     deployed,
     fit_to_labels,
     project,
     with_classifier,
+    write_weights,
 )
-from study.config.trial import TrialConfig
+from study.config.trial import TrialConfig, with_settings
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import diverged
@@ -43,8 +46,8 @@ _BATCH_SIZE = 1_000
 
 @dataclass(frozen=True)
 class Projection:
-    """The network of one rung of the ladder, with its measurements and its answers; `config` is
-    that of the trial whose architecture it has."""
+    """A network that a trial gives besides its own, with its measurements and its answers;
+    `config` is that of a trial that trains such a network alone."""
 
     report: ProjectionReport
     network: Certified
@@ -53,7 +56,8 @@ class Projection:
 
 
 def projections(training: Training, trained: Certified) -> Iterator[Projection]:
-    """Project the network of a completed training down its ladder of bounds.
+    """Project the network of a completed training down its ladder of bounds, or take the members of
+    its family.
 
     A rung is a bound that Lip(g) of every block is proven to meet. If the config has
     fine_tune_steps, the network of the rung above is fine-tuned first. A rung is left out if every
@@ -63,6 +67,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     """
     assert training.status is TrialStatus.COMPLETED
     yield from _rungs(training, trained)
+    yield from _members(training)
     if training.config.control and training.model.blocks:
         yield from _control(training)
 
@@ -102,6 +107,17 @@ def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
             yield projection
 
 
+def _members(training: Training) -> Iterator[Projection]:
+    """The further members of a trained family. None that has an objective which is not finite."""
+    config, family = training.config, training.family
+    if family is None:
+        return
+    for conditions in family.spread(1 + config.members)[1:]:
+        network = Certified.of(family.at(**conditions).eval())
+        own = with_settings(config, conditions)
+        yield from _measured(training, network, own, None, tuple(conditions.values()))
+
+
 def _control(training: Training) -> Iterator[Projection]:
     """The classifier alone, trained on images in place of features with the trial's settings: as
     many epochs take less time than with blocks. None if it diverges."""
@@ -129,12 +145,20 @@ def save_outcome(folder: Path, training: Training, rungs: Sequence[Projection]) 
     """Write the network of a completed training into a new folder, its projections below that."""
     config, dataset, network = training.config, training.dataset, training.certified()
     folder.mkdir()
-    save_network(folder, network, training.answers(), config, dataset)
+    base = network.model
+    if training.family is None:
+        save_network(folder, network, training.answers(), config, dataset)
+    else:
+        shared = deployed(training.family.base).eval()
+        save_network(folder, network, training.answers(), config, dataset, shared)
+        if not (folder / WEIGHTS).exists():
+            base = shared
+            write_weights(folder, base)
     for index, rung in enumerate(rungs):
         below = projection_folder(folder, index)
         below.mkdir(parents=True)
-        base = network.model if rung.config.model == config.model else None
-        save_network(below, rung.network, rung.answers, rung.config, dataset, base)
+        of_rung = None if rung.report.projected_to == CONTROL else base
+        save_network(below, rung.network, rung.answers, rung.config, dataset, of_rung)
 
 
 def _refitted(training: Training, plain: IResNet, certificate: Certificate) -> Certified:
@@ -149,7 +173,11 @@ def _refitted(training: Training, plain: IResNet, certificate: Certificate) -> C
 
 
 def _measured(
-    training: Training, network: Certified, config: TrialConfig, projected_to: float
+    training: Training,
+    network: Certified,
+    config: TrialConfig,
+    projected_to: float | None,
+    member: tuple[float, ...] | None = None,
 ) -> Iterator[Projection]:
     """Measure a network that a training gave besides its own, which has the architecture of
     `config`; none if an objective is not finite."""
@@ -158,6 +186,7 @@ def _measured(
     of_test, test_answers = measure_test(plain, dataset.test, config, certificate)
     report = ProjectionReport(
         projected_to=projected_to,
+        member=member,
         fine_tune_steps=config.fine_tune_steps,
         **asdict(measured),
         **of_test,

@@ -28,9 +28,15 @@ _BETAS, _EPS = (0.9, 0.99), 1e-10
 _BIAS_STEP = 0.1
 
 
-def make_optimizer(model: IResNet, settings: TrainingConfig) -> "Optimizer":
-    """The optimizer of the settings, over all parameters of a model."""
-    return Muon(model, settings) if settings.optimizer == "muon" else Sgd(model, settings)
+Beside = Sequence[tuple[Tensor, Tensor]]
+"""Pairs of a parameter of a model, which has no convolution, and a further parameter, (K, *shape),
+that takes steps like it."""
+
+
+def make_optimizer(model: IResNet, settings: TrainingConfig, beside: Beside = ()) -> "Optimizer":
+    """The optimizer of the settings, over all parameters of a model and those beside them."""
+    kind = Muon if settings.optimizer == "muon" else Sgd
+    return kind(model, settings, beside)
 
 
 class Optimizer(ABC):
@@ -38,10 +44,10 @@ class Optimizer(ABC):
     classes of torch.optim import torch._dynamo, which takes seconds in every worker; the functions
     that they call do not."""
 
-    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
+    def __init__(self, model: IResNet, settings: TrainingConfig, beside: Beside = ()) -> None:
         self.lr_factor = 1.0
         self._settings = settings
-        self._parameters: list[Tensor] = list(model.parameters())
+        self._parameters: list[Tensor] = [*model.parameters(), *(further for _, further in beside)]
         self._state: dict[str, list[Any]] = {}
 
     @abstractmethod
@@ -63,8 +69,8 @@ class Optimizer(ABC):
 class Sgd(Optimizer):
     """Stochastic gradient descent with momentum, with the same numbers as torch.optim.SGD."""
 
-    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
-        super().__init__(model, settings)
+    def __init__(self, model: IResNet, settings: TrainingConfig, beside: Beside = ()) -> None:
+        super().__init__(model, settings, beside)
         self._state = {"momentum": [torch.zeros_like(p) for p in self._parameters]}
 
     @torch.no_grad()
@@ -98,8 +104,8 @@ class Muon(Optimizer):
     normalized layer in units of _BIAS_STEP times the product of the targets up to its layer.
     """
 
-    def __init__(self, model: IResNet, settings: TrainingConfig) -> None:
-        super().__init__(model, settings)
+    def __init__(self, model: IResNet, settings: TrainingConfig, beside: Beside = ()) -> None:
+        super().__init__(model, settings, beside)
         self._kernels: list[Tensor] = [p for p in model.body.parameters() if p.dim() == 4]
         kernels = set(map(id, self._kernels))
         self._others = [p for p in self._parameters if id(p) not in kernels]
@@ -110,6 +116,11 @@ class Muon(Optimizer):
             layers = block.normalized_layers()
             self._paths |= {layer.bias: layers[: index + 1] for index, layer in enumerate(layers)}
         self._units = model.head.units(model.classifier)
+        for own, further in beside:
+            if own in self._paths:
+                self._paths[further] = self._paths[own]
+            if own in self._units:
+                self._units[further] = self._units[own]
         self._state = {
             "momentum": [torch.zeros_like(p) for p in self._kernels],
             "means": [torch.zeros_like(p) for p in self._others],

@@ -49,7 +49,7 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     full_seconds, certified = _timed(training, lambda: Certified.of(network, "full"))
     measuring_seconds = _seconds_of_measuring(training, certified)
     report_seconds = fast_seconds + measuring_seconds
-    # Of the last report and of each rung. Doubled, since a projection certifies too.
+    # Of the last report, and of each rung or member. Doubled, since a projection certifies too.
     proof_seconds = 2 * (full_seconds + measuring_seconds)
     settings = config.training
     n_steps = settings.max_epochs * math.ceil(len(training.dataset.train) / settings.batch_size)
@@ -57,7 +57,7 @@ def measured(config: TrialConfig, n_threads: int, on_gpu: bool) -> Rehearsal:
     n_reports = math.ceil(settings.max_epochs / settings.report_every)
     n_parameters = sum(parameter.numel() for parameter in network.parameters())
     seconds = n_steps * step_seconds + n_reports * report_seconds
-    seconds += (1 + len(config.ladder)) * proof_seconds
+    seconds += (1 + len(config.ladder) + config.members) * proof_seconds
     return Rehearsal(n_parameters, seconds, n_reports, len(state_bytes(training.state_dict())))
 
 

@@ -14,8 +14,18 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from models import IResNet, Loss, NotReversedError, head_loss, kept_bytes, training_features
-from study.config.trial import TrainingConfig, TrialConfig
+from models import (
+    Family,
+    IResNet,
+    Loss,
+    NetworkSpec,
+    NotReversedError,
+    head_loss,
+    kept_bytes,
+    margin_loss,
+    training_features,
+)
+from study.config.trial import MARGIN, TrainingConfig, TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
@@ -34,6 +44,8 @@ from study.trial.measured.network_files import Certified, build_model
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
+# The members of a family that the images of a batch are passed through, at most.
+_MEMBERS_AT_ONCE = 16
 # The images from which a classifier starts, the most, and those that are passed at once.
 _N_AT_START, _FEATURES_AT_ONCE = 20_000, 1_000
 # Of the memory of a device, for the maps that a backward pass needs: more takes a reversible one.
@@ -46,6 +58,9 @@ class Training:
     The randomness of epoch e depends on (seed, e) alone, so a training that is restored from
     state_dict() goes on exactly as it would have gone on. `dataset`, if given, must be the data set
     of config.data, which is loaded otherwise.
+
+    With a family, all of its members are trained at once, and `model`, the trial's own network, is
+    the member in the middle: made anew whenever it is measured.
     """
 
     def __init__(
@@ -57,17 +72,29 @@ class Training:
         self.config = config
         self.device = torch.device(device)
         self.dataset = (dataset or sources.load(config.data)).to(self.device)
+        in_shape, n_classes = self.dataset.in_shape, self.dataset.n_classes
+        self.family: Family | None = None
         with seeded(config.seed, 0, self.device):
-            model = build_model(config.model, self.dataset.in_shape, self.dataset.n_classes)
+            if config.family:
+                spec = NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config.model))
+                self.family = Family(spec, dict(config.family)).to(self.device)
+                model = self.family.middle
+            else:
+                model = build_model(config.model, in_shape, n_classes)
         self.model = model.to(self.device)
         if model.head.starts_from_images:
             _start(model, self.dataset.train, config.seed)
+            if self.family is not None:
+                self.family.base.classifier.load_state_dict(model.classifier.state_dict())
         # Shares the parameters and buffers of the model.
         self._features = (
             torch.compile(self.model.features, fullgraph=True) if config.training.compile else None
         )
         self._reversible = _reversible(self.model, config.training, self.device)
-        self.optimizer = make_optimizer(self.model, config.training)
+        family = self.family
+        trained = self.model if family is None else family.base
+        beside = [] if family is None else list(zip(family.conditioned, family.slopes, strict=True))
+        self.optimizer = make_optimizer(trained, config.training, beside)
         self._loss = make_loss(config, target_lipschitz(self.model))
         self.epoch = 0
         self.status = TrialStatus.RUNNING
@@ -105,6 +132,7 @@ class Training:
             self.epoch += 1
             if not math.isfinite(loss):
                 return False
+        self._take_middle()
         self.model.eval()
         refresh_statistics(self.model, self.dataset.train)
         return True
@@ -120,6 +148,7 @@ class Training:
         config, dataset = self.config, self.dataset
         last = self.epoch == config.training.max_epochs
         of_test: dict[str, Any] = {}
+        self._take_middle()
         self.model.eval()
         refresh_statistics(self.model, dataset.train)
         try:
@@ -150,6 +179,10 @@ class Training:
         if last:
             self.status = TrialStatus.COMPLETED
         return TrialReport(self.status, report)
+
+    def _take_middle(self) -> None:
+        if self.family is not None:
+            self.model = self.family.middle
 
     def certified(self) -> Certified:
         """The network of a completed training, certified with full effort."""
@@ -191,10 +224,13 @@ class Training:
                 self.optimizer.lr_factor = lr_factor(settings, progress)
                 images = self.dataset.augmentation(split.images[rows], drawn[rows])
                 labels = split.labels[rows]
-                loss, logits = self._step(self.model, self.optimizer, images, labels)
+                if self.family is None:
+                    loss, logits = self._step(self.model, self.optimizer, images, labels)
+                else:
+                    loss, logits = self._family_step(self.family, images, labels, generator)
                 total_loss += loss * len(labels)
                 n_right += (logits.argmax(1) == labels).sum()
-            self._refine(self.model)
+            self._refine(self.model if self.family is None else self.family.base)
         return total_loss.item() / len(split), n_right.item() / len(split)
 
     def _refine(self, model: IResNet) -> None:
@@ -228,6 +264,32 @@ class Training:
             model.update_spectral_norm()
         return loss.detach(), logits.detach()
 
+    def _family_step(
+        self, family: Family, images: Tensor, labels: Tensor, generator: torch.Generator
+    ) -> tuple[Tensor, Tensor]:
+        """As _step, each image by a member of the family, which the generator draws."""
+        settings = self.config.training
+        n_members = min(_MEMBERS_AT_ONCE, len(images))
+        values = family.draw(n_members, generator)
+        of_image = torch.arange(len(images)) % n_members
+        bf16 = settings.precision == "bf16"
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            images = normalized(images)
+            features = family.features(images, values, reversible=self._reversible).float()
+        lipschitz = target_lipschitz(family.base)
+        radii, logits = family.radii(features, labels, values, lipschitz)
+        if MARGIN in values:
+            margin = values[MARGIN].to(radii)[of_image].unsqueeze(1)
+            loss = margin_loss(radii, margin, settings.temperature)
+        else:
+            loss = self._loss(lambda _: radii, logits, labels)
+        family.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
+            family.base.update_spectral_norm()
+        return loss.detach(), logits.detach()
+
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:
         """Train a network built like the trial's own for n_steps further optimizer steps, in place,
         on the trial's data. It is left in training mode. Batches, augmentation and dropout depend
@@ -252,13 +314,14 @@ class Training:
         return {
             "epoch": self.epoch,
             "status": self.status.value,
-            "model": self.model.state_dict(),
+            "model": (self.family or self.model).state_dict(),
             "optimizer": self.optimizer.state_dict(),
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on from a state_dict() of a training with the same config."""
-        self.model.load_state_dict(state["model"])
+        (self.family or self.model).load_state_dict(state["model"])
+        self._take_middle()
         self.optimizer.load_state_dict(state["optimizer"])
         self.epoch = state["epoch"]
         self.status = TrialStatus(state["status"])

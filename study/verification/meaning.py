@@ -10,7 +10,7 @@ from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from models import NETWORK
-from study.config.trial import GOALS, MEASURED, OBJECTIVES, TrialConfig
+from study.config.trial import GOALS, MEASURED, OBJECTIVES, TrialConfig, with_settings
 from study.errors import quoted
 from study.metrics.definitions import current_name, with_current_names
 from study.tracking.stored_model import Stored
@@ -19,13 +19,16 @@ _LINEAR = ("scale", "offset")
 
 
 def trial_of(stored: Stored) -> TrialConfig | None:
-    """The trial of a network, from its sample and its study's settings; that of a classifier alone
-    for a control; None if the study cannot be read. Raises ValueError if the sample does not fit
-    these settings."""
+    """The trial of a network, from its sample and its study's settings: that of a classifier alone
+    for a control, with its conditions for a member of a family; None if the study cannot be read.
+    Raises ValueError if the sample or the conditions do not fit these settings."""
     if stored.study is None:
         return None
     try:
         trial = stored.study.config.resolve(stored.sample, seed=0)
+        if stored.member is not None:
+            names = [name for name, _ in trial.family]
+            return with_settings(trial, dict(zip(names, stored.member, strict=True)))
         return trial.alone if stored.is_control else trial
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         sample = quoted(stored.sample)

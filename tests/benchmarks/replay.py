@@ -351,7 +351,7 @@ def _our_front(run: Run) -> list[tuple[int, float]]:
         for projection in report.projections:
             run_id = f"{trial.trial_id} at {projection.projected_to}"
             metrics, coeff = projection.metrics(), projection.projected_to
-            records.append(replace(record, run_id=run_id, metrics=metrics, projected_to=coeff))
+            records.append(replace(record, run_id=run_id, metrics=metrics, variant=coeff))
     whole = StudyRecord(study.name, "", "", study, "", "", False)
     return [
         (epochs[point.first.trial_id], point.metrics[BLOCK_LIPSCHITZ_UPPER_BOUND])

@@ -57,7 +57,7 @@ def test_a_control_is_never_on_the_front_however_good_it_is() -> None:
         replace(
             trial(0, val_accuracy=1.0, block_lipschitz_upper_bound=0.0, inverse_steps=1.0),
             run_id="control",
-            projected_to=CONTROL,
+            variant=CONTROL,
         ),
     ]
     report = collect(STUDY, records)
@@ -81,7 +81,7 @@ def test_what_networks_add_to_their_controls_is_said() -> None:
                 trial(n, val_accuracy=of_control, block_lipschitz_upper_bound=0.1,
                       inverse_steps=1.0),
                 run_id=f"control {n}",
-                projected_to=CONTROL,
+                variant=CONTROL,
             ),
         )
     ]  # fmt: skip
@@ -99,7 +99,7 @@ def test_what_networks_add_to_their_controls_is_said() -> None:
 
 def volume_of(records: list[TrialRecord]) -> float:
     """The hypervolume of records that are all trials of their own."""
-    alone = [replace(r, projected_to=None, run_id=f"{n}", trial_id=f"{n:04d}", repeat_of=f"{n}")
+    alone = [replace(r, variant=None, run_id=f"{n}", trial_id=f"{n:04d}", repeat_of=f"{n}")
              for n, r in enumerate(records)]  # fmt: skip
     volume = collect(STUDY, alone).hypervolume
     assert volume is not None

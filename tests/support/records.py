@@ -102,7 +102,7 @@ def measured(number: int, accuracy: float, bound: float = 0.8, steps: float = 4.
 def projection(number: int, coeff: float, **metrics: float) -> TrialRecord:
     """A projection of a trial."""
     record = trial(number, **metrics)
-    return replace(record, projected_to=coeff, run_id=f"run{number}-{coeff:g}", n_epochs=0)
+    return replace(record, variant=coeff, run_id=f"run{number}-{coeff:g}", n_epochs=0)
 
 
 def marks(results: Report) -> dict[str, str]:

@@ -117,6 +117,8 @@ def opened(driver: Driver, asked: Asked, publish: Callable[[StudyRead], object])
     to `publish` unless the context raised. Raises UserError if the study cannot begin."""
     if asked.config.callbacks:
         raise ConfigError("must be left out of a loop of one's own", "callbacks")
+    if asked.config.family:
+        raise ConfigError("must be left out of a loop of one's own", "family")
     if asked.config.search.repeats > 1:
         rule = "must be 1 in a loop of one's own"
         raise ConfigError(rule, "search.repeats", asked.config.search.repeats)

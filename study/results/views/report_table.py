@@ -125,6 +125,9 @@ def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Col
         if key == COEFF and not all(point.is_trial for point in ranked):
             legend = "of the training"
         columns.append(Column(head, cells, legend))
+    for key, _ in config.family:
+        cells = [_short(float(point.first.params[key])) for point in ranked]
+        columns.append(Column(heading(key), cells, "" if heading(key) == key else key))
     return columns
 
 
@@ -196,7 +199,10 @@ def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) ->
         yield f"not shown for the width: {names}; the CSV has all"
     if report.unsure is not None:
         yield report.unsure
-    if any(not point.is_trial for point in report.front):
+    if config.family:
+        names = ",".join(name for name, _ in config.family)
+        yield f"@{names}: the member of its family with these; the trial's own is in the middle"
+    elif any(not point.is_trial for point in report.front):
         n_steps = config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"
         yield f"@b: the trial's network, the bound of each block's g at most b, {how}"

@@ -82,7 +82,8 @@ def save_network(
     Args:
         answers: of the network.
         trial: the one that trained it, on `dataset`.
-        base: for a projection, the trained network that it was made from.
+        base: for a projection, the trained network that it was made from; for a member of a family,
+            the network with the shared weights.
     """
     model, certificate = network.model, network.certificate
     val, settings = dataset.val, trial.evaluation

@@ -1,0 +1,129 @@
+"""A study whose trials train families, from its file to what its users read and verify."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import optuna
+import pytest
+import torch
+import yaml
+
+import study
+from models import certify
+from study import report, verify
+from study.api.study import Study
+from study.errors import ConfigError
+from tests.support.commands import printed
+from tests.support.report_page import content_of
+
+CONDITIONS = ["coeff", "margin"]
+RAW = {
+    "name": "kin",
+    "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
+    "model": {
+        "blocks": [],
+        "dense_blocks": 2,
+        "bottleneck": 2,
+        "channel_multiplier": 1,
+        "head": "rows",
+        "rows": 2,
+        "dropout": 0.0,
+    },
+    "training": {
+        "max_epochs": 4,
+        "report_every": 2,
+        "optimizer": "muon",
+        "lr_schedule": "one_cycle",
+        "loss": "margin",
+    },
+    "family": {
+        "coeff": {"low": 0.05, "high": 0.5, "log": True},
+        "margin": {"low": 0.1, "high": 0.9},
+    },
+    "space": {"other_lr": {"type": "float", "low": 0.03, "high": 0.1, "log": True}},
+    "objectives": {
+        "val_accuracy": "maximize",
+        "certified_accuracy": "maximize",
+        "inverse_lipschitz_upper_bound": "minimize",
+    },
+    "constraints": {"invertible": True},
+    "reference_point": {"inverse_lipschitz_upper_bound": 1e6},
+    "evaluation": {"n_inverse_samples": 16},
+    "search": {"n_trials": 2, "members": 3, "control": True},
+}
+
+
+@pytest.fixture(scope="module")
+def done(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Study]:
+    """The study, extended by a trial after its end."""
+    from tests.support.one_ray import launch_here, one_ray
+
+    folder = tmp_path_factory.mktemp("kin")
+    (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
+    (folder / "kin.yaml").write_text(yaml.safe_dump(RAW))
+    with one_ray():
+        launch_here(folder, "kin.yaml")
+        launch_here(folder, "kin.yaml", "--resume", "--trials", "3")
+        yield study.open("kin", tracking_uri=f"sqlite:///{folder}/mlflow.db")
+
+
+def of(done: Study, *arguments: str) -> str:
+    return printed(report.app, "kin", "--tracking-uri", done.driver.client.tracking_uri, *arguments)
+
+
+def test_every_trial_gives_its_network_the_members_and_the_control(done: Study) -> None:
+    points = done.points
+    assert len(points) == 3 * (1 + 3 + 1)
+    assert points["mark"].isin(["front", "dominated", "control"]).all()
+    own = points[~points["network"].str.contains("@")]
+    assert set(own["coeff"]) == {0.158}
+    assert set(own["margin"]) == {0.5}
+    members = points[points["network"].str.contains(",")]
+    # The conditions are alike in all trials.
+    assert members.groupby(CONDITIONS).size().to_list() == [3, 3, 3]
+    assert (members["inverse_lipschitz_upper_bound"] >= (1 - members["coeff"]) ** -2 * 0.999).all()
+
+
+def test_a_member_is_loaded_as_a_plain_network_with_its_coefficient(done: Study) -> None:
+    members = done.points[done.points["network"].str.startswith("kin/0001@0.")]
+    for _, row in members[members["network"].str.contains(",")].iterrows():
+        network = done.load(row["network"])
+        bound = certify(network).lipschitz_upper_bound
+        assert bound == pytest.approx(row["coeff"], rel=1e-4)
+        with torch.no_grad():
+            assert network(torch.zeros(2, 1, 8, 8, dtype=torch.float64)).shape == (2, 10)
+
+
+def test_each_network_is_verified_and_measured_again_as_it_was(done: Study) -> None:
+    for name in done.points["network"]:
+        arguments = (name, "--tracking-uri", done.driver.client.tracking_uri, "--data-root", "data")
+        assert ": verified: " in printed(verify.app, *arguments)
+
+
+def test_the_report_shows_and_filters_conditions(done: Study) -> None:
+    content = json.loads(of(done, "--format", "json", "--all", "--where", "coeff < 0.1"))
+    assert content["points"]
+    assert all(float(point["params"]["coeff"]) < 0.1 for point in content["points"])
+    table = of(done, "--all")
+    assert "coeff  margin" in table
+    assert "the member of its family with these" in " ".join(table.split())
+
+
+def test_the_page_and_the_export_have_the_members(done: Study, tmp_path: Path) -> None:
+    page = tmp_path / "page.html"
+    of(done, "--html", str(page))
+    name = next(name for name in done.points["network"] if "," in name)
+    assert name in json.dumps(content_of(page.read_text()))
+    storage = f"sqlite:///{tmp_path}/optuna.db"
+    exported = optuna.load_study(study_name=done.export(storage), storage=storage)
+    assert name in {trial.user_attrs["network"] for trial in exported.trials}
+
+
+def test_a_loop_of_the_user_s_own_trains_no_family(done: Study, tmp_path: Path) -> None:
+    uri = f"sqlite:///{tmp_path}/mlflow.db"
+    with (
+        pytest.raises(ConfigError, match="must be left out of a loop"),
+        study.loop({**RAW, "name": "own"}, tracking_uri=uri),
+    ):
+        pass
