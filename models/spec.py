@@ -93,13 +93,16 @@ class Span:
         if self.log and not self.low > 0:
             raise SettingError("must be above 0 where log is true", "low", self.low)
 
-    def value(self, share: float) -> float:
-        """The value at this share, in [0, 1], of the way from low to high, to three digits."""
+    def between(self, share: Any) -> Any:
+        """What lies at this share, in [0, 1], of the way from low to high, for a float or for each
+        entry of a tensor."""
         if self.log:
-            value = self.low * (self.high / self.low) ** share
-        else:
-            value = self.low + (self.high - self.low) * share
-        return min(max(float(f"{value:.3g}"), self.low), self.high)
+            return self.low * (self.high / self.low) ** share
+        return self.low + (self.high - self.low) * share
+
+    def value(self, share: float) -> float:
+        """The same to three digits, in the range."""
+        return min(max(float(f"{self.between(share):.3g}"), self.low), self.high)
 
     @property
     def middle(self) -> float:

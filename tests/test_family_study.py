@@ -16,20 +16,13 @@ from study.api.study import Study
 from study.errors import ConfigError
 from tests.support.commands import printed
 from tests.support.report_page import content_of
+from tests.support.studies import CERTIFIED
 
 CONDITIONS = ["coeff", "margin"]
-RAW = {
+FAMILY = {
+    **CERTIFIED,
     "name": "kin",
-    "data": {"name": "digits", "val_fraction": 0.2, "shift": 0},
-    "model": {
-        "blocks": [],
-        "dense_blocks": 2,
-        "bottleneck": 2,
-        "channel_multiplier": 1,
-        "head": "rows",
-        "rows": 2,
-        "dropout": 0.0,
-    },
+    "model": {**CERTIFIED["model"], "dense_blocks": 2, "rows": 2, "dropout": 0.0},
     "training": {
         "max_epochs": 4,
         "report_every": 2,
@@ -42,13 +35,6 @@ RAW = {
         "margin": {"low": 0.1, "high": 0.9},
     },
     "space": {"other_lr": {"type": "float", "low": 0.03, "high": 0.1, "log": True}},
-    "objectives": {
-        "val_accuracy": "maximize",
-        "certified_accuracy": "maximize",
-        "inverse_lipschitz_upper_bound": "minimize",
-    },
-    "constraints": {"invertible": True},
-    "reference_point": {"inverse_lipschitz_upper_bound": 1e6},
     "evaluation": {"n_inverse_samples": 16},
     "search": {"n_trials": 2, "members": 3, "control": True},
 }
@@ -61,7 +47,7 @@ def done(empty_database: Path, tmp_path_factory: pytest.TempPathFactory) -> Iter
 
     folder = tmp_path_factory.mktemp("kin")
     (folder / "mlflow.db").write_bytes(empty_database.read_bytes())
-    (folder / "kin.yaml").write_text(yaml.safe_dump(RAW))
+    (folder / "kin.yaml").write_text(yaml.safe_dump(FAMILY))
     with one_ray():
         launch_here(folder, "kin.yaml")
         launch_here(folder, "kin.yaml", "--resume", "--trials", "3")
@@ -125,6 +111,6 @@ def test_a_loop_of_the_user_s_own_trains_no_family(done: Study, tmp_path: Path) 
     uri = f"sqlite:///{tmp_path}/mlflow.db"
     with (
         pytest.raises(ConfigError, match="must be left out of a loop"),
-        study.loop({**RAW, "name": "own"}, tracking_uri=uri),
+        study.loop({**FAMILY, "name": "own"}, tracking_uri=uri),
     ):
         pass

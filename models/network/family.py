@@ -64,11 +64,12 @@ class Family(nn.Module):
         return [*biases, *self.base.classifier.parameters()]
 
     def spread(self, n: int) -> list[dict[str, float]]:
-        """n conditions that cover the ranges evenly, by a Sobol sequence: the first are in the
-        middle of all ranges."""
+        """n conditions that cover the ranges evenly, by a Sobol sequence, the first in the middle
+        of all ranges; fewer where ranges are so narrow that some are equal to three digits."""
         shares = SobolEngine(len(self.spans)).draw(n + 1, dtype=torch.float64)[1:].tolist()
         pairs = [zip(self.spans.items(), row, strict=True) for row in shares]
-        return [{name: span.value(share) for (name, span), share in row} for row in pairs]
+        rows = [{name: span.value(share) for (name, span), share in pair} for pair in pairs]
+        return list({tuple(row.values()): row for row in rows}.values())
 
     @property
     def middle(self) -> IResNet:
@@ -111,24 +112,22 @@ class Family(nn.Module):
         for name, span in self.spans.items():
             part = torch.randperm(n, generator=generator)
             share = (part + torch.rand(n, generator=generator, dtype=torch.float64)) / n
-            low, high = span.low, span.high
-            values[name] = low * (high / low) ** share if span.log else low + (high - low) * share
+            values[name] = span.between(share)
         return values
 
     def features(self, images: Tensor, values: Mapping[str, Tensor], *, reversible: bool) -> Tensor:
         """The features of images (B, C, H, W), image i by the member i mod G, for G values (G,) of
         each condition; as `training_features` gives them."""
-        positions = self._positions(values)
-        of_image = torch.arange(len(images), device=images.device) % len(positions)
+        positions, n_images = self._positions(values), len(images)
         layers = _layers(self.base)
         own = self._parameters_at(positions, slice(len(layers)))
         # (n, B): an image's own bias in its column.
         biases: dict[nn.Module, Tensor] = {
-            layer: bias.T[:, of_image] for layer, bias in zip(layers, own, strict=True)
+            layer: by_image(bias, n_images).T for layer, bias in zip(layers, own, strict=True)
         }
         scale = values.get(COEFF)
         scale = torch.ones(len(positions)) if scale is None else scale.sqrt()
-        of_images = OfImages(scale.to(images)[of_image], biases)
+        of_images = OfImages(by_image(scale.to(images), n_images), biases)
         return training_features(self.base, images, reversible=reversible, of_images=of_images)
 
     def radii(
@@ -163,6 +162,12 @@ class Family(nn.Module):
         """For each of `which` of `conditioned`, its values (G, *shape) at positions (G, K)."""
         pairs = zip(self.conditioned[which], list(self.slopes)[which], strict=True)
         return [base + torch.tensordot(positions, slopes, 1) for base, slopes in pairs]
+
+
+def by_image(of_members: Tensor, n_images: int) -> Tensor:
+    """(B, ...): for each of B images, the entry of its member, image i having the member i mod G,
+    from (G, ...)."""
+    return of_members[torch.arange(n_images, device=of_members.device) % len(of_members)]
 
 
 def _layers(model: IResNet) -> list[OrthonormalConv2d]:

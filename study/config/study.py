@@ -208,6 +208,7 @@ class StudyConfig:
         others: n_trials of a grid, the metric of asha, the radius, and exact values of the space in
         search.first. Raises ConfigError for the first setting that breaks a rule."""
         self._check_ladder()
+        self._check_further_networks()
         self._check_sampler()
         scheduler = replace(self.scheduler, metric=self._resolved_scheduler_metric())
         search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
@@ -220,15 +221,11 @@ class StudyConfig:
         return study
 
     def _check_ladder(self) -> None:
-        """Check that a ladder has rungs, and that projections, which are points of the front like
-        trained networks, have every metric of the goals."""
+        """Check that a ladder stands alone and has rungs."""
         key, rungs = "search.ladder", _plain(self.search.ladder)
-        require(not (rungs and self.family), "must be left out with a family", key, rungs)
-        if not self.gives_several:
-            return
-        self._check_variants("search.ladder" if rungs else "family")
         if not rungs:
             return
+        require(not self.family, "must be left out with a family", key, rungs)
         is_batch = self.model.norm == "batch" and "norm" not in dict(self.space)
         rule = "must be left out with norm 'batch', whose factors follow the data"
         require(not is_batch, rule, key, rungs)
@@ -238,14 +235,22 @@ class StudyConfig:
         )
         require(bool(self.ladder), rule, key, rungs)
 
-    def _check_variants(self, key: str) -> None:
+    def _check_further_networks(self) -> None:
+        """Check that projections and members, which are points of the front like the networks of
+        trials, have every metric of the goals."""
+        if self.family:
+            key, given = "family", [name for name, _ in self.family]
+        elif self.search.ladder:
+            key, given = "search.ladder", _plain(self.search.ladder)
+        else:
+            return
         measured = {*PROJECTED_METRICS, *(name for name, _ in self.metrics)}
         for metric in sorted({goal.metric for goal in self.goals}):
             rule = (
                 f"must be left out with objective or constraint '{metric}', which a network that "
                 "is projected without training does not have"
             )
-            require(metric in measured, rule, key, _plain(self.search.ladder))
+            require(metric in measured, rule, key, given)
 
     def _check_sampler(self) -> None:
         name = self.scheduler.name

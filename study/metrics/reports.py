@@ -123,7 +123,7 @@ class ProjectionReport(Evaluation):
     test_certified_accuracy: float
 
     @property
-    def variant(self) -> "Variant":
+    def variant(self) -> Variant:
         return self.projected_to if self.member is None else tuple(self.member)
 
 

@@ -85,12 +85,13 @@ class Point:
 
     @property
     def is_trial(self) -> bool:
-        """Whether it is a network as trained, not a projection."""
+        """Whether it is a trial's own network, not a projection or a member."""
         return self.first.variant is None
 
     @property
     def label(self) -> str:
-        """The name within the study: trial id, and the bound of a projection."""
+        """The name within the study: trial id, and the bound of a projection or the conditions of
+        a member."""
         return network_label(self.first.trial_id, self.first.variant)
 
     @property

@@ -75,7 +75,7 @@ class TrialRecord:
         repeat_of: id of the first trial of the same sample; its own for the first.
         origin: "given" for a sample of search.first, "told" for a network that its user trained;
             otherwise empty.
-        variant: what it is of its trial's networks; None for the trial's own.
+        variant: which of its trial's networks it is; None for the trial's own.
         n_epochs: epochs trained so far; 0 for a projection, which adds none.
         started: when its run was created, seconds since 1970-01-01 UTC.
         ended: when it ended, in the same unit; None while it runs.
@@ -301,7 +301,7 @@ class Records:
 
 
 def _place(variant: Variant) -> tuple[int, tuple[float, ...]]:
-    """By which the networks of a trial are sorted."""
+    """The place of a network among those of its trial."""
     if isinstance(variant, tuple):
         return 1, variant
     return (0, ()) if variant is None else (2, (-variant,))

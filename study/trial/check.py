@@ -4,13 +4,11 @@ import math
 import os
 import shutil
 import tempfile
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 
 from models import (
-    NetworkSpec,
     SettingError,
     certified_radius,
     certify,
@@ -24,7 +22,7 @@ from study.config.imports import users_code
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.trial.data import sources
-from study.trial.measured.network_files import architecture, build_model
+from study.trial.measured.network_files import architecture, build_model, spec_of
 from study.trial.measured.own import check_attained, own_blocks
 from study.trial.training import target_lipschitz
 
@@ -40,7 +38,7 @@ def check(config: TrialConfig) -> None:
             f"a C++ compiler must be on the PATH, but got no {compiler}", "training.compile"
         )
     try:
-        spec = NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(model))
+        spec = spec_of(model, in_shape, n_classes)
     except SettingError as error:
         raise ConfigError(f"must fit {config.data.name} images: {error}", "model") from error
     try:

@@ -29,8 +29,8 @@ _BIAS_STEP = 0.1
 
 
 Beside = Sequence[tuple[Tensor, Tensor]]
-"""Pairs of a parameter of a model, which has no convolution, and a further parameter, (K, *shape),
-that takes steps like it."""
+"""Pairs of a parameter of a model, (*shape) and no kernel, and a further one, (K, *shape), whose
+steps are as large as if it were that parameter."""
 
 
 def make_optimizer(model: IResNet, settings: TrainingConfig, beside: Beside = ()) -> "Optimizer":

@@ -18,8 +18,8 @@ from models import (
     Family,
     IResNet,
     Loss,
-    NetworkSpec,
     NotReversedError,
+    by_image,
     head_loss,
     kept_bytes,
     margin_loss,
@@ -40,7 +40,7 @@ from study.trial.measured.evaluation import (
     measure_test,
     refresh_statistics,
 )
-from study.trial.measured.network_files import Certified, build_model
+from study.trial.measured.network_files import Certified, build_model, spec_of
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
@@ -76,7 +76,7 @@ class Training:
         self.family: Family | None = None
         with seeded(config.seed, 0, self.device):
             if config.family:
-                spec = NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config.model))
+                spec = spec_of(config.model, in_shape, n_classes)
                 self.family = Family(spec, dict(config.family)).to(self.device)
                 model = self.family.middle
             else:
@@ -92,6 +92,7 @@ class Training:
         )
         self._reversible = _reversible(self.model, config.training, self.device)
         family = self.family
+        # The network whose weights the steps change.
         trained = self.model if family is None else family.base
         beside = [] if family is None else list(zip(family.conditioned, family.slopes, strict=True))
         self.optimizer = make_optimizer(trained, config.training, beside)
@@ -258,20 +259,23 @@ class Training:
         radii = partial(head.radii, classifier, features, scores, labels)
         loss = self._loss(radii, logits, labels)
         model.zero_grad()
+        self._descend(model, optimizer, loss)
+        return loss.detach(), logits.detach()
+
+    def _descend(self, model: IResNet, optimizer: Optimizer, loss: Tensor) -> None:
+        """Step against the gradient of a loss; the gradients must be empty or zero before."""
         loss.backward()
         optimizer.step()
+        bf16 = self.config.training.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             model.update_spectral_norm()
-        return loss.detach(), logits.detach()
 
     def _family_step(
         self, family: Family, images: Tensor, labels: Tensor, generator: torch.Generator
     ) -> tuple[Tensor, Tensor]:
         """As _step, each image by a member of the family, which the generator draws."""
         settings = self.config.training
-        n_members = min(_MEMBERS_AT_ONCE, len(images))
-        values = family.draw(n_members, generator)
-        of_image = torch.arange(len(images)) % n_members
+        values = family.draw(min(_MEMBERS_AT_ONCE, len(images)), generator)
         bf16 = settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             images = normalized(images)
@@ -279,15 +283,12 @@ class Training:
         lipschitz = target_lipschitz(family.base)
         radii, logits = family.radii(features, labels, values, lipschitz)
         if MARGIN in values:
-            margin = values[MARGIN].to(radii)[of_image].unsqueeze(1)
+            margin = by_image(values[MARGIN].to(radii), len(labels)).unsqueeze(1)
             loss = margin_loss(radii, margin, settings.temperature)
         else:
             loss = self._loss(lambda _: radii, logits, labels)
         family.zero_grad()
-        loss.backward()
-        self.optimizer.step()
-        with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
-            family.base.update_spectral_norm()
+        self._descend(family.base, self.optimizer, loss)
         return loss.detach(), logits.detach()
 
     def fine_tune(self, model: IResNet, n_steps: int, seed: int) -> None:

@@ -21,7 +21,7 @@ from statistics import median
 import torch
 import yaml
 
-from models import Family, IResNet, NetworkSpec, Span
+from models import IResNet, Span
 from study.config.file import load, locate
 from study.config.space import FloatParameter
 from study.config.study import StudyConfig
@@ -106,24 +106,22 @@ def main() -> None:
     of_family = load(locate(options.study), {**overrides, **dict(map(_setting, options.set))})
     spans, first = _spans(study), {name: p.extremes()[0] for name, p in study.space}
     dataset = sources.load(study.data)
-    spec = NetworkSpec(in_shape=(1, 8, 8), n_classes=10, blocks=(), dense_blocks=1)
-    conditions = Family(replace(spec, head="lipschitz"), spans).spread(options.members)
     ratios = []
     for seed in range(options.seeds):
+        config = replace(of_family.resolve({**first, **_FIXED}, seed), ladder=(), control=False)
+        config = replace(config, family=tuple(spans.items()))
+        training, of_one = _trained(config, dataset)
+        assert training.family is not None
+        family = training.family
+        conditions = family.spread(options.members)
         config = replace(study.resolve({**first, **_FIXED}, seed), ladder=(), control=False)
         separate, seconds = [], 0.0
         for one in conditions[: options.conditions]:
             training, cpu = _trained(with_settings(config, one), dataset)
             separate.append(_measured(training.model, dataset, config.radius))
             seconds += cpu
-        config = replace(of_family.resolve({**first, **_FIXED}, seed), ladder=(), control=False)
-        config = replace(config, family=tuple(spans.items()))
-        training, of_one = _trained(config, dataset)
-        assert training.family is not None
         start = time.process_time()
-        members = [
-            _measured(training.family.at(**one), dataset, config.radius) for one in conditions
-        ]
+        members = [_measured(family.at(**one), dataset, config.radius) for one in conditions]
         measuring = time.process_time() - start
         alone = _volumes(separate, study)
         same = _volumes(members[: options.conditions], study)

@@ -197,3 +197,8 @@ def test_what_is_no_family_is_refused() -> None:
         Span(0.3, 0.2)
     with pytest.raises(SettingError, match="above 0 where log is true"):
         Span(0.0, 0.2, log=True)
+
+
+def test_conditions_that_are_equal_to_three_digits_come_once() -> None:
+    made = family(spec("dense", "rows"), {"margin": Span(0.5, 0.502)})
+    assert made.spread(24) == [{"margin": 0.501}, {"margin": 0.502}, {"margin": 0.5}]

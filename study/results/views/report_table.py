@@ -201,7 +201,8 @@ def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) ->
         yield report.unsure
     if config.family:
         names = ",".join(name for name, _ in config.family)
-        yield f"@{names}: the member of its family with these; the trial's own is in the middle"
+        own = "the trial's own network is the one in the middle"
+        yield f"@{names}: the member of its family with these values; {own}"
     elif any(not point.is_trial for point in report.front):
         n_steps = config.search.fine_tune_steps
         how = f"fine-tuned for {n_steps} steps a rung" if n_steps else "not trained further"

@@ -43,9 +43,15 @@ from study.trial.measured.own import own_blocks
 from study.trial.measured.reconstruction_image import save_reconstructions
 
 
+def spec_of(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> NetworkSpec:
+    """The description of a config's network for these images. Raises SettingError if they do not
+    fit it."""
+    return NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config))
+
+
 def build_model(config: ModelConfig, in_shape: tuple[int, int, int], n_classes: int) -> IResNet:
     """The network of a config, with weights from torch's current random state."""
-    return IResNet(NetworkSpec(in_shape=in_shape, n_classes=n_classes, **asdict(config)))
+    return IResNet(spec_of(config, in_shape, n_classes))
 
 
 @dataclass(frozen=True)
