@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from models.layers.normalized import NormalizedConv2d
     from models.network.certificate import Certificate, Effort
     from models.network.classifier import fit_to_labels, recompute_batch_norm
-    from models.network.family import Family, by_image
+    from models.network.family import Family, by_image, member_from
     from models.network.iresnet import IResNet, deployed
     from models.network.training_pass import NotReversedError, kept_bytes, training_features
     from models.proofs.certification import certify, with_classifier
@@ -59,7 +59,7 @@ else:
         "models.layers.normalized": "NormalizedConv2d",
         "models.network.certificate": "Certificate Effort",
         "models.network.classifier": "fit_to_labels recompute_batch_norm",
-        "models.network.family": "Family by_image",
+        "models.network.family": "Family by_image member_from",
         "models.network.iresnet": "IResNet deployed",
         "models.network.training_pass": "NotReversedError kept_bytes training_features",
         "models.proofs.certification": "certify with_classifier",

@@ -13,7 +13,7 @@ import study
 from models import certify
 from study import report, verify
 from study.api.study import Study
-from study.errors import ConfigError
+from study.errors import ConfigError, UserError
 from tests.support.commands import printed
 from tests.support.report_page import content_of
 from tests.support.studies import CERTIFIED
@@ -58,14 +58,19 @@ def of(done: Study, *arguments: str) -> str:
     return printed(report.app, "kin", "--tracking-uri", done.driver.client.tracking_uri, *arguments)
 
 
-def test_every_trial_gives_its_network_the_members_and_the_control(done: Study) -> None:
+def test_every_trial_gives_its_network_the_members_and_the_controls(done: Study) -> None:
     points = done.points
-    assert len(points) == 3 * (1 + 3 + 1)
+    controls = points[points["mark"] == "control"]
+    assert len(points) - len(controls) == 3 * (1 + 3)
+    assert 3 <= len(controls) <= 3 * (1 + 3)
+    assert controls["network"].str.match(r"kin/000[0-2]@0(,0\.\d+)?$").all()
+    # No conditions of a control's member are those of another.
+    assert controls["network"].is_unique
     assert points["mark"].isin(["front", "dominated", "control"]).all()
     own = points[~points["network"].str.contains("@")]
     assert set(own["coeff"]) == {0.158}
     assert set(own["margin"]) == {0.5}
-    members = points[points["network"].str.contains(",")]
+    members = points[points["network"].str.contains(r"@0\.")]
     # The conditions are alike in all trials.
     assert members.groupby(CONDITIONS).size().to_list() == [3, 3, 3]
     assert (members["inverse_lipschitz_upper_bound"] >= (1 - members["coeff"]) ** -2 * 0.999).all()
@@ -79,6 +84,33 @@ def test_a_member_is_loaded_as_a_plain_network_with_its_coefficient(done: Study)
         assert bound == pytest.approx(row["coeff"], rel=1e-4)
         with torch.no_grad():
             assert network(torch.zeros(2, 1, 8, 8, dtype=torch.float64)).shape == (2, 10)
+
+
+def test_a_member_that_was_not_stored_is_loaded_and_proven(done: Study) -> None:
+    network = done.load("0001", coeff=0.3, margin=0.4)
+    assert certify(network).lipschitz_upper_bound == pytest.approx(0.3, rel=1e-4)
+    # What is stored is made from others, up to the rounding of stored weights.
+    stored = done.points[done.points["network"].str.startswith("kin/0001@0.")].iloc[0]
+    images = torch.rand(4, 1, 8, 8, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    given = {name: stored[name] for name in CONDITIONS}
+    with torch.no_grad():
+        made, read = done.load("0001", **given)(images), done.load(stored["network"])(images)
+    torch.testing.assert_close(made, read, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("network", "conditions", "message"),
+    [
+        ("0001", {"coeff": 0.3}, "conditions must be coeff, margin, but got coeff"),
+        ("0001", {"coeff": 0.7, "margin": 0.4}, "0.05 <= coeff <= 0.5 must hold, but got 0.7"),
+        ("0001@0", {"coeff": 0.3, "margin": 0.4}, "must be of a family of kin for coeff, margin"),
+    ],
+)
+def test_what_is_no_member_is_not_loaded(
+    done: Study, network: str, conditions: dict[str, float], message: str
+) -> None:
+    with pytest.raises(UserError, match=message):
+        done.load(network, **conditions)
 
 
 def test_each_network_is_verified_and_measured_again_as_it_was(done: Study) -> None:

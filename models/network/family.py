@@ -8,7 +8,7 @@ what is proven of it is proven of it alone, and nothing is proven of a family.
 
 import copy
 import math
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 
 import torch
@@ -24,6 +24,9 @@ from models.spec import NetworkSpec, Span
 
 COEFF = "coeff"
 """The condition that is a setting of the network too; any other decides parameters alone."""
+# The largest sum of magnitudes of the shares with which members make another: shares multiply what
+# rounding has taken from each.
+_LARGEST_SHARES = 30
 
 
 class Family(nn.Module):
@@ -83,15 +86,7 @@ class Family(nn.Module):
         Raises:
             ValueError: unless there is a value in its range for each condition, and nothing else.
         """
-        if set(conditions) != set(self.spans):
-            have, need = ", ".join(conditions) or "none", ", ".join(self.spans)
-            raise ValueError(f"conditions must be {need}, but got {have}")
-        for name, value in conditions.items():
-            span = self.spans[name]
-            if not span.low <= value <= span.high:
-                raise ValueError(
-                    f"{span.low:g} <= {name} <= {span.high:g} must hold, but got {value}"
-                )
+        _check(self.spans, conditions)
         values = {
             name: torch.tensor([value], dtype=torch.float64) for name, value in conditions.items()
         }
@@ -164,16 +159,74 @@ class Family(nn.Module):
         return [base + torch.tensordot(positions, slopes, 1) for base, slopes in pairs]
 
 
+@torch.no_grad()
+def member_from(
+    members: Iterable[tuple[Mapping[str, float], IResNet]],
+    spans: Mapping[str, Span],
+    conditions: Mapping[str, float],
+) -> IResNet:
+    """The member of a family with these conditions, from other members: up to rounding, what
+    `Family.at` gives, deployed.
+
+    Args:
+        members: (conditions, network) each, in plain convolutions, of one dtype. As many are taken
+            as determine the member: K + 1 for K conditions, if they do not lie on a line, a plane
+            and so on.
+        spans: of the family.
+
+    Raises:
+        ValueError: unless there is a value in its range for each condition, and nothing else; or if
+            the members do not determine it.
+    """
+    _check(spans, conditions)
+    wanted, known = _row(spans, conditions), torch.empty(0, 1 + len(spans), dtype=torch.float64)
+    networks, roots = [], []
+    for own, network in members:
+        known = torch.cat([known, _row(spans, own).unsqueeze(0)])
+        networks.append(network)
+        roots.append(math.sqrt(own.get(COEFF, 1.0)))
+        shares = torch.linalg.lstsq(known.T, wanted, driver="gelsd").solution
+        if torch.allclose(known.T @ shares, wanted) and shares.abs().sum() < _LARGEST_SHARES:
+            break
+    else:
+        raise ValueError(f"members must determine the one with {dict(conditions)}, but do not")
+    mixed, root = copy.deepcopy(networks[0]), math.sqrt(conditions.get(COEFF, 1.0))
+    parts = [dict(network.named_parameters()) for network in networks]
+    for name, parameter in mixed.named_parameters():
+        # Linear in the positions, but for the roots of the coefficients of blocks.
+        scales = [root / own for own in roots] if name.startswith("body.") else [1.0] * len(roots)
+        terms = zip(shares.tolist(), scales, parts, strict=True)
+        parameter.copy_(sum(share * scale * part[name] for share, scale, part in terms))
+    return mixed
+
+
 def by_image(of_members: Tensor, n_images: int) -> Tensor:
     """(B, ...): for each of B images, the entry of its member, image i having the member i mod G,
     from (G, ...)."""
     return of_members[torch.arange(n_images, device=of_members.device) % len(of_members)]
 
 
+def _check(spans: Mapping[str, Span], conditions: Mapping[str, float]) -> None:
+    if set(conditions) != set(spans):
+        have, need = ", ".join(conditions) or "none", ", ".join(spans)
+        raise ValueError(f"conditions must be {need}, but got {have}")
+    for name, value in conditions.items():
+        span = spans[name]
+        if not span.low <= value <= span.high:
+            raise ValueError(f"{span.low:g} <= {name} <= {span.high:g} must hold, but got {value}")
+
+
 def _layers(model: IResNet) -> list[OrthonormalConv2d]:
     """The layers whose coefficients and biases are conditioned: those of reversible blocks."""
     convolutions = (block.conv for block in model.blocks if is_reversible(block))
     return [layer for layer in convolutions if isinstance(layer, OrthonormalConv2d)]
+
+
+def _row(spans: Mapping[str, Span], conditions: Mapping[str, float]) -> Tensor:
+    """1, and the position of each condition; float64 (1 + K,)."""
+    values = (torch.tensor(conditions[name], dtype=torch.float64) for name in spans)
+    positions = map(_position, spans.values(), values)
+    return torch.stack([torch.ones((), dtype=torch.float64), *positions])
 
 
 def _position(span: Span, value: Tensor) -> Tensor:

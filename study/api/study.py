@@ -211,7 +211,7 @@ class Study(Shown):
         objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
         return Server(lambda: read(records, self.name, shown.where, objectives), shown)
 
-    def load(self, network: str, *, trust: bool = False) -> "IResNet":
+    def load(self, network: str, *, trust: bool = False, **conditions: float) -> "IResNet":
         """Load a network with its weights, in eval mode, on the CPU, in the precision in which its
         answers are proven; images must have the same dtype. Files that changed since they were
         logged are refused, and no stored code is run.
@@ -219,14 +219,24 @@ class Study(Shown):
         Args:
             network: "0004", "0004@0.5", "knee", a whole handle, or the beginning of a run id.
             trust: import the user's own blocks that it needs.
+            conditions: such as coeff=0.1, margin=0.4, one for each of the network's family: of that
+                family, the member with these, which need not be stored. It is made from stored
+                ones; `models.certify` proves its bounds.
 
         Raises:
             UserError: if there is no such network, its files are not as logged, or MLflow or the
-                files cannot be read.
+                files cannot be read; with conditions also if it is of no family, or they are
+                others than the family's or out of range.
         """
+        run_id = self._run_of(network)
+        if conditions:
+            from study.verification.member import load_member
+
+            records, study = self.driver.records, self.results.study
+            return load_member(records, study, run_id, conditions, trust)
         from study.verification.proof import load
 
-        return load(self.driver.records, self._run_of(network), trust)
+        return load(self.driver.records, run_id, trust)
 
     def verify(
         self, network: str, *, data_root: str | Path | None = None, trust: bool = False

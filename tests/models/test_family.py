@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from models import Family, NetworkSpec, SettingError, Span, certify
+from models import Family, NetworkSpec, SettingError, Span, certify, deployed, member_from
 from models.blocks.potential import PotentialBlock
 from models.heads.radius_loss import margin_loss
 
@@ -131,6 +131,29 @@ def test_with_margins_alone_members_differ_in_biases_and_classifier() -> None:
     middle = made.at(margin=0.5).state_dict()
     for name in differ:
         torch.testing.assert_close(2 * middle[name], small[name] + large[name])
+
+
+@pytest.mark.parametrize("body", BODIES)
+def test_a_member_is_made_from_others_as_the_family_makes_it(body: str) -> None:
+    made = family(spec(body, "rows")).eval()
+    wanted = {"coeff": 0.07, "margin": 1.1}
+    stored = [(one, deployed(made.at(**one))) for one in made.spread(8)]
+    mixed, exact = member_from(stored, SPANS, wanted), deployed(made.at(**wanted))
+    for name, tensor in exact.state_dict().items():
+        torch.testing.assert_close(mixed.state_dict()[name], tensor, rtol=1e-12, atol=1e-12)
+    # One that is stored needs no others.
+    (first, network), *_ = stored
+    same = member_from(stored[:1], SPANS, first).state_dict()
+    for name, tensor in network.state_dict().items():
+        torch.testing.assert_close(same[name], tensor, rtol=1e-12, atol=1e-12)
+
+
+def test_members_on_a_line_determine_no_other() -> None:
+    made = family(spec("dense", "rows")).eval()
+    # The first three of a Sobol sequence are on a line, but for their rounding to three digits.
+    stored = [(one, deployed(made.at(**one))) for one in made.spread(3)]
+    with pytest.raises(ValueError, match="members must determine the one with"):
+        member_from(stored, SPANS, {"coeff": 0.5, "margin": 1.1})
 
 
 def test_radii_have_the_gradient_of_the_members_classifiers() -> None:
