@@ -293,14 +293,14 @@ class TrialConfig:
 
     @property
     def alone(self) -> "TrialConfig":
-        """The same trial of a classifier alone, on images in place of features."""
+        """The same trial of a classifier alone, on images in place of features; of a family of
+        them, where conditions have a meaning without blocks."""
         return replace(
             self,
             model=replace(self.model, **ALONE),
             training=replace(self.training, compile=False, reversible=False),
             ladder=(),
-            family=(),
-            members=0,
+            family=tuple((name, span) for name, span in self.family if name != COEFF),
             control=False,
         )
 

@@ -1,6 +1,6 @@
 """What a trial reports, and its status."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from enum import StrEnum
 from typing import Any
@@ -96,9 +96,22 @@ class EpochReport(Evaluation):
 
 Variant = float | tuple[float, ...] | None
 """What tells the networks of one training apart: the bound of a projection, the conditions of a
-member, or None for the trial's own network."""
+member, or None for the trial's own network. A control that is a member has CONTROL before its
+conditions."""
 CONTROL = 0.0
 """The bound of a trial's control: a classifier alone, trained without blocks."""
+
+
+def variant_of(projected_to: float | None, member: Sequence[float] | None) -> Variant:
+    """The variant of the network with this bound and these conditions, None where it has none."""
+    if member is None:
+        return projected_to
+    return tuple(member) if projected_to is None else (projected_to, *member)
+
+
+def is_control(variant: Variant) -> bool:
+    """Whether a variant is that of a control. No condition that members have is 0."""
+    return (variant[0] if isinstance(variant, tuple) else variant) == CONTROL
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -108,8 +121,8 @@ class ProjectionReport(Evaluation):
 
     Attributes:
         projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
-            classifier alone, which has no blocks. None for a member.
-        member: its conditions, in the order of the study's.
+            classifier alone, which has no blocks. None for a member that has some.
+        member: its conditions, in the order of the study's; a control has no coeff.
         fine_tune_steps: the study's setting: training steps after each projection to a smaller
             bound, 0 or more. The control has none.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
@@ -124,7 +137,7 @@ class ProjectionReport(Evaluation):
 
     @property
     def variant(self) -> Variant:
-        return self.projected_to if self.member is None else tuple(self.member)
+        return variant_of(self.projected_to, self.member)
 
 
 PROJECTED_METRICS = tuple(f.name for f in fields(ProjectionReport) if f.name in METRICS)

@@ -8,7 +8,7 @@ import numpy as np
 
 from study.metrics.definitions import Direction, meaning
 from study.metrics.goals import Constraint, Objective
-from study.metrics.reports import CONTROL, TrialReport, TrialStatus, Variant
+from study.metrics.reports import TrialReport, TrialStatus, Variant, is_control
 from study.pareto.dominance import Losses
 
 
@@ -102,9 +102,8 @@ def of_report(
     assert report.epoch is not None
     networks: dict[Variant, Mapping[str, float]] = {None: report.epoch.metrics()}
     networks.update((one.variant, one.metrics()) for one in report.projections)
-    networks.pop(CONTROL, None)
     return {
         variant: metrics
         for variant, metrics in networks.items()
-        if admitted(metrics, objectives, constraints)
+        if not is_control(variant) and admitted(metrics, objectives, constraints)
     }

@@ -108,11 +108,11 @@ def describe_projection(
     trial_id: str, report: ProjectionReport, authors: Sequence[str] = ()
 ) -> str:
     """A sentence on how a further network of a trial was made."""
-    if report.member is not None:
-        return f"A member of the family that trial {trial_id} trained."
     bound = report.projected_to
     if bound == CONTROL:
         return f"The control of trial {trial_id}: its classifier alone, trained without blocks."
+    if bound is None:
+        return f"A member of the family that trial {trial_id} trained."
     return (
         f"The network of trial {trial_id}, scaled so that every block's proven bound of Lip(g) is "
         f"at most {bound:g}{on_the_word_of(authors)}."

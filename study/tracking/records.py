@@ -16,7 +16,7 @@ from study.config.study import StudyConfig
 from study.config.trial import MAX_EPOCHS
 from study.errors import TrackingError, absent, escaped, printable
 from study.metrics.definitions import HOURS
-from study.metrics.reports import TrialStatus, Variant
+from study.metrics.reports import CONTROL, TrialStatus, Variant, is_control
 from study.tracking import files, tags
 from study.tracking.client import Client
 from study.tracking.locations import check_not_moved
@@ -105,7 +105,10 @@ class TrialRecord:
 
     @property
     def projected_to(self) -> float | None:
-        """The bound of Lip(g) of a projection's blocks; None for other networks."""
+        """The bound of Lip(g) of a projection's blocks, CONTROL for a control; None for other
+        networks."""
+        if is_control(self.variant):
+            return CONTROL
         return self.variant if isinstance(self.variant, float) else None
 
 
@@ -303,7 +306,7 @@ class Records:
 def _place(variant: Variant) -> tuple[int, tuple[float, ...]]:
     """The place of a network among those of its trial."""
     if isinstance(variant, tuple):
-        return 1, variant
+        return (2 if is_control(variant) else 1), variant
     return (0, ()) if variant is None else (2, (-variant,))
 
 

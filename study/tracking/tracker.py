@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from mlflow.entities import Metric, Run
 
@@ -21,7 +22,7 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     meaning,
 )
-from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
+from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus, is_control
 from study.tracking import pages, stored_model, tags
 from study.tracking.client import MLFLOW_STATUS, Client
 from study.tracking.handles import network_label
@@ -261,13 +262,17 @@ class Tracker:
         bound, authors = report.inverse_lipschitz_upper_bound, self._authors(trial)
         proof = pages.describe_inverse(bound, authors)
         note = f"{pages.describe_projection(trial_id, report, authors)} {proof}"
-        if report.member is None:
-            known_by = {tags.PROJECTED_TO: repr(report.projected_to)}
+        known_by: dict[str, str] = {}
+        added: dict[str, Any] = {}
+        if report.projected_to is not None:
+            known_by[tags.PROJECTED_TO] = repr(report.projected_to)
             added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
-        else:
-            known_by = {tags.MEMBER: json.dumps(report.member)}
-            conditions = [name for name, _ in self._study.config.family]
-            added = dict(zip(conditions, report.member, strict=True))
+        if report.member is not None:
+            known_by[tags.MEMBER] = json.dumps(report.member)
+            config = self._study.config.resolve(json.loads(trial.sample), seed=0)
+            of_members = config.alone.family if is_control(report.variant) else config.family
+            names = [name for name, _ in of_members]
+            added.update(zip(names, report.member, strict=True))
         run = self._call(
             self.client.api.create_run,
             of_trial.info.experiment_id,

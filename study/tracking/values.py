@@ -13,7 +13,7 @@ from study.config.space import Parameter, Value
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.metrics.definitions import with_current_names
-from study.metrics.reports import Variant
+from study.metrics.reports import Variant, variant_of
 from study.tracking import tags
 
 FINE_TUNE_STEPS = "fine_tune_steps"
@@ -79,11 +79,10 @@ def network_of(run: Run) -> tuple[str, Variant]:
     """(trial id, variant) of a network's run. Raises TrackingError if its tags are missing or
     invalid."""
     trial_id = value_of(run, tags.TRIAL_ID, _trial_id)
-    if tags.MEMBER in run.data.tags:
-        return trial_id, value_of(run, tags.MEMBER, member_of)
-    if tags.PROJECTED_TO not in run.data.tags:
-        return trial_id, None
-    return trial_id, value_of(run, tags.PROJECTED_TO, float)
+    has = run.data.tags
+    bound = value_of(run, tags.PROJECTED_TO, float) if tags.PROJECTED_TO in has else None
+    member = value_of(run, tags.MEMBER, member_of) if tags.MEMBER in has else None
+    return trial_id, variant_of(bound, member)
 
 
 def sample_of(run: Run, space: Mapping[str, Parameter] | None = None) -> dict[str, Value]:

@@ -24,7 +24,7 @@ from models import (
 from study.config.trial import TrialConfig, with_settings
 from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
-from study.metrics.definitions import diverged
+from study.metrics.definitions import Direction, diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.trial.data.tensors import normalized
 from study.trial.measured.evaluation import (
@@ -69,7 +69,7 @@ def projections(training: Training, trained: Certified) -> Iterator[Projection]:
     yield from _rungs(training, trained)
     yield from _members(training)
     if training.config.control and training.model.blocks:
-        yield from _control(training)
+        yield from _best(list(_control(training)), training.config)
 
 
 def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
@@ -107,7 +107,7 @@ def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
             yield projection
 
 
-def _members(training: Training) -> Iterator[Projection]:
+def _members(training: Training, projected_to: float | None = None) -> Iterator[Projection]:
     """The further members of a trained family. None that has an objective which is not finite."""
     config, family = training.config, training.family
     if family is None:
@@ -115,15 +115,40 @@ def _members(training: Training) -> Iterator[Projection]:
     for conditions in family.spread(1 + config.members)[1:]:
         network = Certified.of(family.at(**conditions).eval())
         own = with_settings(config, conditions)
-        yield from _measured(training, network, own, None, tuple(conditions.values()))
+        yield from _measured(training, network, own, projected_to, tuple(conditions.values()))
 
 
 def _control(training: Training) -> Iterator[Projection]:
     """The classifier alone, trained on images in place of features with the trial's settings: as
-    many epochs take less time than with blocks. None if it diverges."""
+    many epochs take less time than with blocks; with a family, a family of classifiers. None if it
+    diverges."""
     alone = Training(training.config.alone, training.device, training.dataset)
-    if alone.train():
-        yield from _measured(training, Certified.of(alone.model), alone.config, CONTROL)
+    if not alone.train():
+        return
+    yield from _measured(training, Certified.of(alone.model), alone.config, CONTROL)
+    yield from _members(alone, CONTROL)
+
+
+def _best(networks: Sequence[Projection], config: TrialConfig) -> Iterator[Projection]:
+    """Those that no other dominates in the objectives of a trial; of equal ones the first. All if
+    the trial has no objectives."""
+    signs = {
+        name: 1.0 if Direction.MAXIMIZE in goal else -1.0
+        for name, goal in config.goals
+        if name in config.objectives
+    }
+    values = [one.report.metrics() for one in networks]
+    rows = [tuple(sign * of[name] for name, sign in signs.items()) for of in values]
+
+    def is_no_worse(other: tuple[float, ...], row: tuple[float, ...]) -> bool:
+        return all(a >= b for a, b in zip(other, row, strict=True))
+
+    for index, (network, row) in enumerate(zip(networks, rows, strict=True)):
+        if not signs or not (
+            any(is_no_worse(other, row) for other in rows[:index])
+            or any(is_no_worse(other, row) and other != row for other in rows[index:])
+        ):
+            yield network
 
 
 def with_projections(

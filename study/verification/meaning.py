@@ -26,10 +26,11 @@ def trial_of(stored: Stored) -> TrialConfig | None:
         return None
     try:
         trial = stored.study.config.resolve(stored.sample, seed=0)
-        if stored.member is not None:
-            names = [name for name, _ in trial.family]
-            return with_settings(trial, dict(zip(names, stored.member, strict=True)))
-        return trial.alone if stored.is_control else trial
+        if stored.is_control:
+            trial = trial.alone
+        names = [name for name, _ in trial.family]
+        conditions = {} if stored.member is None else zip(names, stored.member, strict=True)
+        return with_settings(trial, dict(conditions))
     except (AttributeError, LookupError, TypeError, ValueError) as error:
         sample = quoted(stored.sample)
         raise ValueError(f"its sample must be one of its study, but is {sample}") from error

@@ -3,13 +3,13 @@
     python -m tests.benchmarks.ladder [STUDY] [--data-root DIR] [--epochs N] [--seeds 5]
         [--threads 2]
 
-STUDY (digits) is of potential blocks. A network is trained at the largest coefficient of its space,
-and scaled down the study's ladder, where its classifier is fitted anew. Beside it a network is
-trained for each rung, at the rung's coefficient, for as many epochs, with the same seed; all of
-them without dropout, with one power iteration and the margin of the data set's radius. For each
-bound, and for the hypervolume from the study's reference point of validation accuracy, certified
-accuracy and the decimal logarithm of the bound of the inverse: the median over the seeds, the least
-and the most; and seconds. Nothing else should run.
+STUDY (separate_digits.yaml) is of potential blocks. A network is trained at the largest coefficient
+of its space, and scaled down the study's ladder, where its classifier is fitted anew. Beside it a
+network is trained for each rung, at the rung's coefficient, for as many epochs, with the same seed;
+all of them without dropout, with one power iteration and the margin of the data set's radius. For
+each bound, and for the hypervolume from the study's reference point of validation accuracy,
+certified accuracy and the decimal logarithm of the bound of the inverse: the median over the seeds,
+the least and the most; and seconds. Nothing else should run.
 """
 
 import argparse
@@ -37,6 +37,7 @@ from study.trial.ladder import projections
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
+from tests.benchmarks.family import SEPARATE
 
 _NAMES = (VAL_ACCURACY, CERTIFIED_ACCURACY, INVERSE_LIPSCHITZ_UPPER_BOUND)
 _Metrics = Mapping[str, float]
@@ -65,7 +66,7 @@ def _spread(values: list[float]) -> str:
 
 def main() -> int:
     parser = argparse.ArgumentParser()
-    parser.add_argument("study", nargs="?", default="digits")
+    parser.add_argument("study", nargs="?", default=str(SEPARATE))
     parser.add_argument("--data-root", default="data")
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--seeds", type=int, default=5)

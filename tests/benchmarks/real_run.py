@@ -1,29 +1,33 @@
 """The real thing: a shipped study of this project beside stock Ray Tune, for the same time.
 
-    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study digits] [--seeds 5]
+    python -m tests.benchmarks.real_run DATA_ROOT FOLDER [--study digits] [--separate FILE]
+        [--seeds 5]
 
-DATA_ROOT holds the data of the study in torchvision's layout. Each arm trains a trial on each core:
+DATA_ROOT holds the data of the study in torchvision's layout. FILE, by default
+separate_digits.yaml, is a study of the same data and objectives whose trials train one network
+each. Each arm runs a trial on each core:
 
     ours      `python -m study.launch STUDY`, the shipped file as it is, to its end, with MLflow
+    ladder    `python -m study.launch FILE`, for as long as ours took
     stock     Ray Tune with OptunaSearch on the same objectives, no trial stopped, actors reused,
               and Ray's MLflowLoggerCallback, for as long as ours took. Its trainable trains the
-              same network on the same split for as many epochs, and measures it by the same code.
-              It has the paper's optimizer, SGD, with one cycle, and no ladder. Its ranges are wide,
-              those of somebody who does not know where to look: coeff from the study's least to
-              0.99, 1 to 20 power iterations, dropout up to 0.5, and the study's own for the rest.
-    informed  the same with the study's own optimizer, settings and ranges. It still has no ladder.
+              network of FILE on the same split for as many epochs, and measures it by the same
+              code. It has the paper's optimizer, SGD, with one cycle, and no ladder. Its ranges are
+              wide, those of somebody who does not know where to look: coeff from FILE's least to
+              0.99, 1 to 20 power iterations, dropout up to 0.5, and FILE's own for the rest.
+    informed  the same with FILE's own optimizer, settings and ranges. It still has no ladder.
 
-From stock to informed, only optimizer and ranges change; from informed to ours, only the search
-and the ladder. A fourth line, "no ladder", is what ours trained without what its ladder made of it.
-It is less than a study without a ladder would have: that took part of the time, and the sampler
-proposed what would be good with it.
+From stock to informed, only optimizer and ranges change; from informed to ladder, only the search
+and the ladder. A further line, "no ladder", is what that arm trained without what its ladder made
+of it. It is less than a study without a ladder would have: that took part of the time, and the
+sampler proposed what would be good with it.
 
-What stock and informed had not finished when their time was over does not count as a network, but
-its epochs do. FOLDER gets the records of all and front.png, the networks and fronts of the first
-seed. Prints, as medians over the seeds with the least and the most, the networks, the hypervolume
-from the study's reference point, and the best of the accuracies at three bounds. Run with nothing
-else running. Three times the time of the study for each seed: half an hour for digits with five
-seeds, an hour and a half for paper_mnist with one, on two cores of an Intel Xeon.
+What an arm had not finished when its time was over does not count as a network, but its epochs do.
+FOLDER gets the records of all and front.png, the networks and fronts of the first seed. Prints, as
+medians over the seeds with the least and the most, the networks, the hypervolume from the study's
+reference point, and the best of the accuracies at three bounds. Run with nothing else running. Four
+times the time of the study for each seed: a quarter of an hour for digits with five seeds, two
+hours for paper_mnist with one, on two cores of an Intel Xeon.
 """
 
 import argparse
@@ -68,6 +72,7 @@ from study.trial.data import sources
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training
 from tests.benchmarks.alternating import machine
+from tests.benchmarks.family import SEPARATE
 from tests.benchmarks.replay import stock_search, stock_space
 
 _ROOT = Path(__file__).parents[2]
@@ -171,15 +176,19 @@ def run_stock(study: StudyConfig, arm: str, folder: Path, seconds: float) -> Non
     ).fit()
 
 
-def run_ours(study: str, data_root: str, seed: int, folder: Path) -> None:
-    """This project's command to its end."""
+def run_ours(
+    arm: str, study: str, data_root: str, seed: int, folder: Path, seconds: float | None = None
+) -> None:
+    """This project's command to its end, or for a time."""
+    limit = () if seconds is None else ("--max-hours", str(seconds / 3600))
     subprocess.run(
         [
-            *(sys.executable, "-m", "study.launch", study, "--name", "ours"),
+            *(sys.executable, "-m", "study.launch", study, "--name", arm),
             *("--data-root", data_root),
             *("--seed", str(seed)),
-            *("--tracking-uri", f"sqlite:///{folder / 'ours.db'}"),
-            *("--storage-path", str(folder / "ours")),
+            *("--tracking-uri", f"sqlite:///{folder / arm}.db"),
+            *("--storage-path", str(folder / arm)),
+            *limit,
         ],
         cwd=_ROOT,
         check=True,
@@ -193,15 +202,17 @@ def _stock_points(folder: Path, arm: str, start: float) -> tuple[_TimedPoints, i
     return networks, sum(row["n_epochs"] for row in rows)
 
 
-def _our_points(folder: Path, start: float, *, with_ladder: bool) -> tuple[_TimedPoints, int]:
+def _our_points(
+    folder: Path, arm: str, start: float, *, with_ladder: bool = True
+) -> tuple[_TimedPoints, int]:
     """Ours, when their runs in MLflow had ended, with all that belongs to them; and how many epochs
     were trained."""
-    records = Records(Client(f"sqlite:///{folder / 'ours.db'}"))
+    records = Records(Client(f"sqlite:///{folder / arm}.db"))
     timed: _TimedPoints = []
     n_epochs = 0
-    for record in records.trials_and_projections(find_study(records, "ours")):
+    for record in records.trials_and_projections(find_study(records, arm)):
         n_epochs += record.n_epochs
-        counts = record.projected_to is None or (with_ladder and record.projected_to != CONTROL)
+        counts = record.variant is None or (with_ladder and record.projected_to != CONTROL)
         if counts and record.state is TrialStatus.COMPLETED and record.ended is not None:
             timed.append((record.ended - start, dict(record.metrics)))
     return timed, n_epochs
@@ -266,8 +277,9 @@ def _arms(study: StudyConfig, folder: Path) -> dict[str, _Arm]:
     times = json.loads((folder / "times.json").read_text())
     read = {
         **{arm: _stock_points(folder, arm, times[arm]) for arm in _STOCK},
-        "no ladder": _our_points(folder, times["ours"], with_ladder=False),
-        "ours": _our_points(folder, times["ours"], with_ladder=True),
+        "no ladder": _our_points(folder, "ladder", times["ladder"], with_ladder=False),
+        "ladder": _our_points(folder, "ladder", times["ladder"]),
+        "ours": _our_points(folder, "ours", times["ours"]),
     }
     return {name: _Arm.of(*of, times["seconds"], study) for name, of in read.items()}
 
@@ -311,6 +323,7 @@ def _draw(arms: dict[str, _Arm], path: Path) -> None:
     looks = {
         "stock": ("tab:orange", "x"),
         "informed": ("tab:green", "+"),
+        "ladder": ("tab:purple", "^"),
         "ours": ("tab:blue", "o"),
     }
     for name, (color, marker) in looks.items():
@@ -330,16 +343,27 @@ def _draw(arms: dict[str, _Arm], path: Path) -> None:
     figure.savefig(path, dpi=120)
 
 
-def _run(study: str, data_root: str, seed: int, folder: Path) -> None:
+def _run(study: str, separate: str, data_root: str, seed: int, folder: Path) -> None:
     folder.mkdir()
     starts = {"ours": time.time()}
-    run_ours(study, data_root, seed, folder)
+    run_ours("ours", study, data_root, seed, folder)
     seconds = time.time() - starts["ours"]
+    starts["ladder"] = time.time()
+    run_ours("ladder", separate, data_root, seed, folder, seconds)
     for arm in _STOCK:
         starts[arm] = time.time()
         # A process of its own, as ours has one: Ray is started anew.
         command = [sys.executable, "-m", "tests.benchmarks.real_run", data_root, str(folder)]
-        options = ["--study", study, "--seed", str(seed), "--only", arm, "--seconds", str(seconds)]
+        options = [
+            "--separate",
+            separate,
+            "--seed",
+            str(seed),
+            "--only",
+            arm,
+            "--seconds",
+            str(seconds),
+        ]
         subprocess.run([*command, *options], cwd=_ROOT, check=True)
     (folder / "times.json").write_text(json.dumps({**starts, "seconds": seconds}))
 
@@ -349,6 +373,7 @@ def main() -> None:
     parser.add_argument("data_root", type=Path)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--study", default="digits")
+    parser.add_argument("--separate", default=str(SEPARATE))
     parser.add_argument("--seeds", type=int, default=5, help="how many")
     parser.add_argument("--only", choices=(*_STOCK, "report"), help="what a run is made of")
     parser.add_argument("--seed", type=int, help="of stock or informed")
@@ -356,7 +381,7 @@ def main() -> None:
     arguments = parser.parse_args()
     folder, data_root = arguments.folder.resolve(), str(arguments.data_root.resolve())
     if arguments.only in _STOCK:
-        study = _study(arguments.study, data_root, arguments.seed)
+        study = _study(arguments.separate, data_root, arguments.seed)
         run_stock(study, arguments.only, folder, arguments.seconds)
         return
     folders = [folder / str(seed) for seed in range(arguments.seeds)]
@@ -365,7 +390,7 @@ def main() -> None:
         if any(folder.iterdir()):
             parser.error(f"FOLDER must be empty, but {folder} is not")
         for seed, of_seed in enumerate(folders):
-            _run(arguments.study, data_root, seed, of_seed)
+            _run(arguments.study, arguments.separate, data_root, seed, of_seed)
     report(_study(arguments.study, data_root, 0), folders)
 
 

@@ -3,17 +3,19 @@
 import shutil
 from dataclasses import replace
 from functools import cache
+from operator import sub
 from pathlib import Path
 
 import pytest
 import torch
 
-from models import CHANGES, WEIGHTS, Span, certify, read_network
+from models import CHANGES, WEIGHTS, Span, certify, deployed, read_network
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.metrics.reports import CONTROL, TrialStatus
 from study.trial.data.tensors import normalized
 from study.trial.ladder import Projection, projections, save_outcome
+from study.trial.measured.evaluation import evaluate
 from study.trial.training import Training
 from tests.support.trials import trained
 from tests.trial.test_losses import CONFIG
@@ -25,6 +27,11 @@ FAMILY = replace(
     family=(("coeff", Span(0.05, 0.6, log=True)), ("margin", Span(0.1, 0.9, log=True))),
     members=4,
     objectives=("val_accuracy", "certified_accuracy", "inverse_lipschitz_upper_bound"),
+    goals=(
+        ("val_accuracy", "maximize"),
+        ("certified_accuracy", "maximize"),
+        ("inverse_lipschitz_upper_bound", "minimize, < 100"),
+    ),
     control=True,
 )
 completed = cache(trained)
@@ -37,8 +44,7 @@ def further() -> tuple[Projection, ...]:
 
 
 def test_a_trial_gives_as_many_members_as_asked_for_each_with_its_proof() -> None:
-    *members, control = further()
-    assert control.report.projected_to == CONTROL
+    members = further()[: FAMILY.members]
     assert len({member.report.variant for member in members}) == FAMILY.members
     for member in members:
         assert member.report.member is not None
@@ -133,6 +139,32 @@ def test_a_trial_that_cannot_train_a_family_is_refused(
     assert refused.value.key == key
 
 
-def test_its_control_is_no_family() -> None:
-    alone: TrialConfig = FAMILY.alone
-    assert (alone.family, alone.members) == ((), 0)
+def test_its_controls_are_those_of_a_family_of_margins_that_none_dominates() -> None:
+    controls = further()[FAMILY.members :]
+    alone = Training(FAMILY.alone)
+    assert alone.train()
+    assert alone.family is not None
+    assert list(alone.family.spans) == ["margin"]
+    val, found = alone.dataset.val, []
+    for conditions in alone.family.spread(1 + FAMILY.members):
+        network = deployed(alone.family.at(**conditions)).eval()
+        certificate = certify(network)
+        assert certificate.inverse_lipschitz_upper_bound == pytest.approx(1, rel=1e-8)
+        answers = evaluate(network, val, FAMILY.precision, certificate)
+        found.append((answers.accuracy, answers.certified_accuracy(FAMILY.radius)))
+    best = {
+        one
+        for one in found
+        if not any(other != one and min(map(sub, other, one)) >= 0 for other in found)
+    }
+    reports = [control.report for control in controls]
+    assert {(r.val_accuracy, r.certified_accuracy) for r in reports} == best
+    for control in controls:
+        assert control.report.projected_to == CONTROL
+        member = control.report.member
+        assert member is None or member == (control.config.training.margin,)
+
+
+def test_of_a_family_of_coefficients_the_control_is_one_classifier() -> None:
+    alone: TrialConfig = replace(FAMILY, family=FAMILY.family[:1]).alone
+    assert alone.family == ()
