@@ -56,6 +56,11 @@ class SearchConfig:
     repeats: int = setting(1, ge=1, le=1000)
     """How often each sample is trained, with different seeds. It is not trained again once it is
     dominated by more than the spread of its trainings."""
+    same_up_to: int | None = setting(None, ge=1, le=LARGEST)
+    """The study is the same with so many trials at a time as with one: in the order of their
+    numbers, a sample is proposed from the results of all samples before it but the last
+    same_up_to - 1. A trial that would start sooner waits for them. Needs the scheduler fifo and no
+    repeats. null proposes each sample from all results that are there."""
     stop: StopConfig | None = None
     """Stop proposing once the front no longer grows; null always proposes n_trials."""
     max_hours: float | None = setting(None, gt=0, le=LARGEST)
@@ -75,6 +80,8 @@ class SearchConfig:
             are_bounds = given == sorted({c for c in given if 0 < c < 1}, reverse=True)
             require(are_bounds, "must be decreasing bounds in (0, 1)", "ladder", given)
         require(n_rungs <= MOST_RUNGS, f"must be at most {MOST_RUNGS} bounds", "ladder", given)
+        once = self.same_up_to is None or self.repeats == 1
+        require(once, "must be left out with search.repeats", "same_up_to", self.same_up_to)
 
 
 @dataclass(frozen=True)

@@ -259,6 +259,9 @@ class StudyConfig:
             "stopped, and proposes their samples again"
         )
         require(self.search.sampler != "gp" or name == "fifo", rule, "search.sampler", "gp")
+        same_up_to = self.search.same_up_to
+        rule = f"must be left out with scheduler '{name}', which stops trials as results come in"
+        require(same_up_to is None or name == "fifo", rule, "search.same_up_to", same_up_to)
 
     def _check_goals(self) -> None:
         """Check that a network can meet each constraint and be better than the reference point."""

@@ -38,7 +38,7 @@ from study.search.suggestion import Suggestion
 # Version of a pickled searcher, raised whenever older pickles cannot be continued.
 _FORM = 5
 # Attributes that make up the state of a search, besides its rungs and its stopping criterion.
-_SAVED = ("_study", "_n_samples", "_open", "_observed", "_n_started")
+_SAVED = ("_study", "_n_samples", "_open", "_observed", "_n_started", "_waiting", "_n_taken")
 # A trial's seed is search.seed times this, plus the trial's number: studies share no seeds.
 _SEED_STRIDE = 100_000
 
@@ -89,6 +89,9 @@ class OptunaSearcher(Searcher):
         self._given = self._given_samples()
         self._open: list[_Sample] = []
         self._observed: list[_Sample] = []  # kept only for repeats, which are compared to them
+        # With same_up_to: samples whose trial ended, by number, and the results taken in order.
+        self._waiting: dict[int, tuple[_Sample, TrialReport | None]] = {}
+        self._n_taken = 0
         self._halving = halving
         self._stopping = stopping or Stopping(study)
 
@@ -114,8 +117,11 @@ class OptunaSearcher(Searcher):
     # Ray's annotation lacks str, which FINISHED is, although Ray expects it.
     def suggest(self, trial_id: str) -> dict[str, Any] | str | None:  # type: ignore[override]
         """The config of the next trial: an open sample again, or a new one. FINISHED if no further
-        trial shall start; None while running trials decide whether a sample is trained again."""
+        trial shall start; None while running trials decide whether a sample is trained again, or
+        what is proposed next."""
         self._stopping.start_clock()
+        if not self._has_results():
+            return None
         self._stopping.end_of_search = self._stopping.end_of_search or self._stopping.reason()
         if self._stopping.end_of_search is not None:
             return Searcher.FINISHED
@@ -162,6 +168,29 @@ class OptunaSearcher(Searcher):
             return
         sample.running.remove(trial_id)
         report = TrialReport.from_result(result) if result and not error else None
+        if self._config.search.same_up_to is None:
+            self._take(sample, report)
+        else:
+            self._open.remove(sample)
+            self._waiting[sample.number] = sample, report
+
+    def _has_results(self) -> bool:
+        """Whether the results that the next sample depends on are there; they are taken then. With
+        same_up_to these are the same however many trials run at a time."""
+        search, given = self._config.search, self._n_samples < len(self._given)
+        is_last = self._n_samples >= self._config.n_trials
+        if search.same_up_to is None or is_last or (given and search.stop is None):
+            return True
+        while self._n_taken <= self._n_samples - search.same_up_to:
+            if self._n_taken not in self._waiting:
+                return False
+            sample, report = self._waiting.pop(self._n_taken)
+            self._n_taken += 1
+            self._open.append(sample)
+            self._take(sample, report)
+        return True
+
+    def _take(self, sample: _Sample, report: TrialReport | None) -> None:
         outcome = observation.of_report(report, self._config)
         if outcome is not None:
             self._stopping.observe(outcome)
@@ -230,7 +259,8 @@ class OptunaSearcher(Searcher):
         """Continue from a state that `save` wrote; reopen the search if it was extended since."""
         with open(checkpoint_path, "rb") as file:
             state = pickle.load(file)
-        vars(self).update((name, state[name]) for name in _SAVED)
+        # Searches of before 2026-12-03 had no same_up_to.
+        vars(self).update((name, state[name]) for name in _SAVED if name in state)
         self._given = self._given_samples()
         self._stopping.set_state(state["stopping"])
         if self._n_searches > state["n_searches"]:

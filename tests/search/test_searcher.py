@@ -1,4 +1,5 @@
 import pickle
+import random
 from pathlib import Path
 from typing import Any
 
@@ -9,6 +10,7 @@ from ray.tune.search import Searcher
 
 from study.config import parser
 from study.config.study import StudyConfig
+from study.errors import ConfigError
 from study.search.searcher import OptunaSearcher
 from tests.support.searches import observed, proposed
 from tests.support.studies import (
@@ -345,3 +347,58 @@ def test_a_sampler_of_a_users_own_proposes(tmp_path: Path) -> None:
 
     again = samples(f"{__name__}:own_sampler", tmp_path / "state")
     assert samples("random") == samples(f"{__name__}:own_sampler") == again
+
+
+def in_parallel(
+    n_at_once: int, folder: Path, sampler: str = "tpe", **search: Any
+) -> list[dict[str, Any]]:
+    """The samples of a study whose trials end in random order, so many at a time, and whose search
+    is saved and restored after each."""
+    given = {"sampler": sampler, "n_trials": 12, "n_startup_trials": 4, **search}
+    study = tiny(search=given)
+    searcher, order = OptunaSearcher(study), random.Random(n_at_once)
+    samples: list[dict[str, Any]] = []
+    trials: dict[str, dict[str, Any]] = {}
+    while True:
+        while len(trials) < n_at_once:
+            suggestion = searcher.suggest(f"id{len(samples)}")
+            if not isinstance(suggestion, dict):
+                break
+            trials[f"id{len(samples)}"] = suggestion["sample"]
+            samples.append(suggestion["sample"])
+        if not trials:
+            assert searcher.suggest("one more") == Searcher.FINISHED
+            return samples
+        name = order.choice(list(trials))
+        searcher.on_trial_complete(name, completed(val_accuracy=trials.pop(name)["coeff"]))
+        searcher.save(str(folder / "search"))
+        searcher = OptunaSearcher(study)
+        searcher.restore(str(folder / "search"))
+
+
+@pytest.mark.parametrize("sampler", ["tpe", "nsga2"])
+def test_with_same_up_to_a_study_in_parallel_is_the_one_of_single_trials(
+    sampler: str, tmp_path: Path
+) -> None:
+    alone = in_parallel(1, tmp_path, sampler, same_up_to=3)
+    assert len(alone) == 12
+    for n_at_once in (2, 8):
+        assert in_parallel(n_at_once, tmp_path, sampler, same_up_to=3) == alone
+    # Without it the samples depend on what has ended.
+    assert in_parallel(3, tmp_path, sampler) != in_parallel(1, tmp_path, sampler)
+    # 1 is the order of a study without it, one trial at a time.
+    assert in_parallel(2, tmp_path, sampler, same_up_to=1) == in_parallel(1, tmp_path, sampler)
+
+
+def test_with_same_up_to_a_study_ends_by_its_front_at_the_same_trial(tmp_path: Path) -> None:
+    stop = {"hypervolume_gain": 0.01, "over_trials": 3}
+    alone = in_parallel(1, tmp_path, "tpe", same_up_to=2, stop=stop)
+    assert len(alone) < 12
+    assert in_parallel(2, tmp_path, "tpe", same_up_to=2, stop=stop) == alone
+
+
+def test_same_up_to_needs_trials_that_are_trained_once_and_to_their_end() -> None:
+    with pytest.raises(ConfigError, match=r"with search\.repeats, but got 2"):
+        tiny(search={"same_up_to": 2, "repeats": 2})
+    with pytest.raises(ConfigError, match="stops trials as results come in, but got 2"):
+        tiny(search={"same_up_to": 2}, scheduler={"name": "mo_asha"})
