@@ -177,9 +177,10 @@ class OptunaSearcher(Searcher):
     def _has_results(self) -> bool:
         """Whether the results that the next sample depends on are there; they are taken then. With
         same_up_to these are the same however many trials run at a time."""
-        search, given = self._config.search, self._n_samples < len(self._given)
+        search = self._config.search
+        is_free = self._n_samples < len(self._given) or search.sampler == "random"
         is_last = self._n_samples >= self._config.n_trials
-        if search.same_up_to is None or is_last or (given and search.stop is None):
+        if search.same_up_to is None or is_last or (is_free and search.stop is None):
             return True
         while self._n_taken <= self._n_samples - search.same_up_to:
             if self._n_taken not in self._waiting:

@@ -1,6 +1,6 @@
 """A study that is extended twice, killed with -9 each time, against one that was as long at once.
 
-    python -m tests.benchmarks.extended [--seed 0]
+    python -m tests.benchmarks.extended [--seed 0] [--family]
 
 A study on the digits with Muon, mo_asha and a ladder, one trial at a time: 14 trials in one go; and
 8, extended to 11, and those to 14, the driver and all of Ray killed at a random moment of each
@@ -22,7 +22,7 @@ from typing import Any
 from typer.testing import CliRunner
 
 from study import report
-from tests.benchmarks.kills import check, figures, space
+from tests.benchmarks.kills import check, figures, space, variants_of
 from tests.support.launched import Launch, epochs_logged, run
 
 _N_TRIALS = (8, 11, 14)
@@ -56,16 +56,19 @@ def _front(folder: Path) -> dict[str, Any]:
 def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--seed", type=int, default=0)
-    rng = random.Random(parser.parse_args().seed)
+    parser.add_argument("--family", action="store_true", help="in place of the ladder")
+    arguments = parser.parse_args()
+    rng = random.Random(arguments.seed)
     with tempfile.TemporaryDirectory() as one, tempfile.TemporaryDirectory() as other:
         whole, extended = Path(one), Path(other)
-        make = partial(space, cpus=os.cpu_count() or 1, own=False)
+        make = partial(space, cpus=os.cpu_count() or 1, own=False, family=arguments.family)
         run(whole, str(make(whole, _N_TRIALS[-1])), seconds=_MOST_SECONDS)
         file = make(extended, _N_TRIALS[0])
         run(extended, str(file), seconds=_MOST_SECONDS)
         n_killed = sum(_extend(extended, file, n_trials, rng) for n_trials in _N_TRIALS[1:])
         for folder in (whole, extended):
-            print(check(folder, _N_TRIALS[-1]), _front(folder), flush=True)
+            books = check(folder, _N_TRIALS[-1], variants=variants_of(file))
+            print(books, _front(folder), flush=True)
         is_same = figures(whole) == figures(extended) and _front(whole) == _front(extended)
         print(f"{n_killed} kills; every number the same bit for bit: {is_same}")
     return int(not (is_same and n_killed == len(_N_TRIALS) - 1))

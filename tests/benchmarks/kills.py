@@ -1,6 +1,6 @@
 """Kill the driver and all of Ray with -9 at random moments, resume each time, check the books.
 
-    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10] [--own] [--s3]
+    python -m tests.benchmarks.kills [--kills 5] [--seed 0] [--trials 10] [--own] [--family] [--s3]
 
 A study of certified answers on the digits, with mo_asha, a ladder and the control, unbroken, and
 again with kills: first with one trial at a time, where both must have the same trials, rungs,
@@ -8,8 +8,9 @@ projections and metrics bit for bit; then with as many at a time as there are co
 in which trials end differs from run to run, so that the number of trials must be the same, and each
 must have ended at a rung or with its whole budget. In both: no run twice, no metric twice, none
 left running. Exits 1 otherwise. With --own the data, a metric and the blocks are code of a user's
-own (tests/support/own_code.py). With --s3 checkpoints and states are in a bucket, which moto serves
-from this process. Four studies of a minute or two.
+own (tests/support/own_code.py). With --family each trial trains a family, in place of a network
+with a ladder. With --s3 checkpoints and states are in a bucket, which moto serves from this
+process. Four studies of a minute or two.
 """
 
 import argparse
@@ -19,7 +20,7 @@ import pickle
 import random
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
@@ -29,7 +30,9 @@ import boto3
 from fsspec.core import url_to_fs
 from moto.server import ThreadedMotoServer
 
-from study.metrics.reports import CONTROL
+from study.config.file import load
+from study.metrics.reports import CONTROL, Variant
+from study.trial.training import Training
 from tests.support.launched import (
     CLOCKED,
     METRICS,
@@ -57,16 +60,42 @@ _BY_USER: dict[str, Any] = {
 }
 
 
-def space(folder: Path, n_trials: int, cpus: int, own: bool) -> Path:
+# What trains families with --family.
+_FAMILY: dict[str, Any] = {
+    "family": {
+        "coeff": {"low": 0.05, "high": 0.5, "log": True},
+        "margin": {"low": 0.1, "high": 0.9},
+    },
+    "space": {key: of for key, of in CERTIFIED["space"].items() if key != "coeff"},
+}
+
+
+def space(folder: Path, n_trials: int, cpus: int, own: bool, family: bool) -> Path:
     """Write the study's file; returns its path."""
     raw = {
         **CERTIFIED,
         **(_BY_USER if own else {}),
+        **(_FAMILY if family else {}),
         "training": {**CERTIFIED["training"], "max_epochs": _N_EPOCHS},
         "scheduler": {"name": "mo_asha", "grace_period": _RUNGS[0], "reduction_factor": 2},
         "resources": {"cpus": cpus},
     }
-    return write_space(folder, raw, n_trials=n_trials, n_startup_trials=4, ladder=list(_LADDER))
+    further = {"members": 3} if family else {"ladder": list(_LADDER)}
+    return write_space(folder, raw, n_trials=n_trials, n_startup_trials=4, **further)
+
+
+def variants_of(file: Path) -> list[Variant]:
+    """Of the networks besides its own that a trial of the study in a file may give."""
+    study = load(file)
+    if not study.family:
+        return [*_LADDER, CONTROL]
+    trial = study.resolve({key: p.extremes()[0] for key, p in study.space}, seed=0)
+    members, controls = (
+        [tuple(one.values()) for one in family.spread(1 + trial.members)]
+        for family in (Training(trial).family, Training(trial.alone).family)
+        if family is not None
+    )
+    return [*members, CONTROL, *((CONTROL, *one) for one in controls)]
 
 
 def storage(folder: Path, in_bucket: bool = False) -> str:
@@ -125,6 +154,7 @@ def check(
     folder: Path,
     n_trials: int,
     *,
+    variants: Collection[Variant],
     stops_between: bool = False,
     own: tuple[str, ...] = (),
     in_bucket: bool = False,
@@ -135,10 +165,11 @@ def check(
         stops_between: whether a trial may also be stopped behind a rung. After a kill the scheduler
             may have to decide with a later report, if it died before it remembered that of the
             rung.
+        variants: of the networks besides its own that a trial may give.
         own: metrics of the user's own.
     """
     books = Books(folder)
-    n_projections = check_projections(books, (*_LADDER, CONTROL), own)
+    n_projections = check_projections(books, variants, own)
     study = books.runs(("study",))
     assert study == {"tiny": "FINISHED"}, study
     trials = books.runs(("trial",))
@@ -186,6 +217,7 @@ def main() -> int:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--trials", type=int, default=10)
     parser.add_argument("--own", action="store_true")
+    parser.add_argument("--family", action="store_true")
     parser.add_argument("--s3", action="store_true")
     arguments = parser.parse_args()
     with bucket() if arguments.s3 else nullcontext():
@@ -199,11 +231,17 @@ def _check_all(arguments: argparse.Namespace) -> int:
         with tempfile.TemporaryDirectory() as unbroken, tempfile.TemporaryDirectory() as broken:
             folders, options = (Path(unbroken), Path(broken)), []
             for folder in folders:
-                file = space(folder, arguments.trials, cpus, arguments.own)
+                file = space(folder, arguments.trials, cpus, arguments.own, arguments.family)
                 options.append([str(file), "--storage-path", storage(folder, in_bucket)])
             run(folders[0], *options[0])
             n_killed = _kill(folders[1], options[1], arguments.kills, rng)
-            ask = partial(check, n_trials=arguments.trials, own=own, in_bucket=in_bucket)
+            ask = partial(
+                check,
+                n_trials=arguments.trials,
+                variants=variants_of(file),
+                own=own,
+                in_bucket=in_bucket,
+            )
             before, after = ask(folders[0]), ask(folders[1], stops_between=cpus == 1)
             same = figures(folders[0], in_bucket) == figures(folders[1], in_bucket)
             print(f"{at_once} at a time, {n_killed} kills: unbroken {before}, killed {after}")

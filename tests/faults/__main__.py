@@ -38,26 +38,34 @@ _MOST_RESUMES = 5
 _STUDY_SECONDS = 600
 
 
-def _space(ladder: bool) -> dict[str, Any]:
+# What a trial gives besides its own network, in turn.
+_FURTHER: tuple[dict[str, Any], ...] = (
+    {"search": {"ladder": []}},
+    {"search": {"ladder": [0.2]}},
+    {"family": {"margin": {"low": 0.1, "high": 0.9}}, "search": {"members": 2}},
+)
+
+
+def _space(further: dict[str, Any]) -> dict[str, Any]:
     """A study with epochs long enough for faults to occur within them."""
-    search = {**CERTIFIED["search"], "n_trials": N_TRIALS, "ladder": [0.2] if ladder else []}
     return {
         **CERTIFIED,
         "name": "current",
         "training": {**CERTIFIED["training"], "max_epochs": N_EPOCHS},
-        "search": search,
+        **further,
+        "search": {**CERTIFIED["search"], "n_trials": N_TRIALS, **further["search"]},
     }
 
 
 class Study:
     """A study on the cluster, run by the command on the head."""
 
-    def __init__(self, cluster: Cluster, name: str, ladder: bool) -> None:
+    def __init__(self, cluster: Cluster, name: str, further: dict[str, Any]) -> None:
         self.cluster, self.name = cluster, name
         self.folder = cluster.hosts.bucket / "studies" / name
         self.said = ""
         space = cluster.hosts.folder / "head" / "current.yaml"
-        space.write_text(yaml.safe_dump(_space(ladder)))
+        space.write_text(yaml.safe_dump(_space(further)))
         self._log = cluster.hosts.folder / "head" / "launch.log"
 
     def launch(self, *options: str) -> None:
@@ -95,7 +103,7 @@ class Study:
 def _round(cluster: Cluster, number: int, kinds: list[str], rng: random.Random) -> dict[str, Any]:
     """Run a study under these faults; returns what happened and the problems in its records."""
     name = f"current-{number}"
-    study = Study(cluster, name, ladder=rng.random() < 0.5)
+    study = Study(cluster, name, _FURTHER[number % len(_FURTHER)])
     start, n_resumes = time.monotonic(), 0
     struck: list[str] = []
     done: list[str] = []

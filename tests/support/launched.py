@@ -10,13 +10,15 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import yaml
 
+from study.metrics.reports import Variant
+from study.tracking.handles import network_label
 from tests.support.studies import RAW
 
 ROOT = Path(__file__).parents[2]
@@ -198,14 +200,16 @@ def check_books(books: Books, name: str, n_trials: int, n_epochs: int) -> None:
         assert n_points == dict.fromkeys(trials, 1), metric
 
 
-def check_projections(books: Books, ladder: tuple[float, ...], own: tuple[str, ...] = ()) -> int:
-    """Check: each rung of a ladder at most once per trial, nothing running, every metric once, and
-    a link to the trial it was projected from; `own` are metrics of the user's own. Returns the
-    number of projections."""
+def check_projections(
+    books: Books, variants: Collection[Variant], own: tuple[str, ...] = ()
+) -> int:
+    """Check: each variant at most once per trial, nothing running, every metric once, and a link to
+    the trial it was projected from; `own` are metrics of the user's own. Returns the number of
+    projections."""
     runs = books.runs(("projection",))
     assert set(runs.values()) <= {"FINISHED"}
     bounds = {run.rpartition("@")[2] for run in runs}
-    assert bounds <= {f"{bound:g}" for bound in ladder}
+    assert bounds <= {network_label("", variant).rpartition("@")[2] for variant in variants}
     trials = set(books.runs(("trial",)))
     assert {run.rpartition("@")[0] for run in runs} <= trials
     sql = (
