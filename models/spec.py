@@ -200,6 +200,12 @@ class NetworkSettings:
         on_patches = not self.blocks or (self._kind.patches and self.kernel_size == 1)
         return on_patches and self.norm == "spectral"
 
+    @property
+    def shares_weights(self) -> bool:
+        """Whether networks that differ in coeff can be members of one family."""
+        bottlenecks = self.block == "bottleneck" and self.budget == "even" and not self.dense_blocks
+        return self.is_reversible or (bottlenecks and self.norm == "spectral")
+
     def inner_channels(self, channels: int, *, dense: bool = False) -> int:
         """The inner channels of a block, or of a dense block, that has so many channels."""
         return max(1, channels // ((self.dense_bottleneck if dense else 0) or self.bottleneck))

@@ -2,24 +2,29 @@
 
 A member is given by its conditions, settings in which members differ: a bias or a parameter of the
 classifier is p_0 + sum_k u_k p_k, where u_k in [-1, 1] is the position of condition k in its range.
-The condition `coeff` is moreover the target of Lip(g) in every block. A member is a plain network:
+The condition `coeff` is moreover the setting coeff of the member: it multiplies the weights of
+bottleneck blocks; its root, weights and biases of potential blocks. A member is a plain network:
 what is proven of it is proven of it alone, and nothing is proven of a family.
 """
 
 import copy
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.quasirandom import SobolEngine
 
+from models.blocks.bottleneck import ResidualBlock
+from models.blocks.potential import PotentialBlock
 from models.heads.head import Head
-from models.layers.orthonormal import OrthonormalConv2d
+from models.layers.normalized import NormalizedConv2d
+from models.layers.spectral_norm import SpectralNormConv2d
 from models.network.iresnet import IResNet
-from models.network.training_pass import OfImages, is_reversible, training_features
+from models.network.training_pass import OfImages, training_features
 from models.spec import NetworkSpec, Span
 
 COEFF = "coeff"
@@ -42,18 +47,17 @@ class Family(nn.Module):
         slopes: the p_k, (K, *shape) for each parameter of `conditioned`, at first 0.
 
     Raises:
-        ValueError: without spans, or with the condition coeff where a block has none of its own:
-            blocks must be potential ones, on patches or dense.
+        ValueError: without spans, or with the condition coeff unless `spec.shares_weights`.
     """
 
     def __init__(self, spec: NetworkSpec, spans: Mapping[str, Span]) -> None:
         super().__init__()
         if not spans:
             raise ValueError("a family must have one or more conditions, but got none")
-        if COEFF in spans and not spec.is_reversible:
+        if COEFF in spans and not spec.shares_weights:
             raise ValueError(
-                "blocks must be potential ones with norm: spectral, on patches or dense, where "
-                f"{COEFF} is a condition, but got {spec}"
+                "blocks must be potential ones on patches or dense, or bottlenecks with budget: "
+                f"even, and norm spectral, where {COEFF} is a condition, but got {spec}"
             )
         self.spans = dict(spans)
         self.base = IResNet(replace(spec, coeff=1.0) if COEFF in spans else spec)
@@ -63,7 +67,7 @@ class Family(nn.Module):
     @property
     def conditioned(self) -> list[nn.Parameter]:
         """The parameters of the base that its members have in another form: biases, classifier."""
-        biases = [layer.bias for layer in _layers(self.base)]
+        biases = [of.layer.bias for of in _layers(self.base)]
         return [*biases, *self.base.classifier.parameters()]
 
     def spread(self, n: int) -> list[dict[str, float]]:
@@ -91,11 +95,14 @@ class Family(nn.Module):
             name: torch.tensor([value], dtype=torch.float64) for name, value in conditions.items()
         }
         network, positions = copy.deepcopy(self.base), self._positions(values)
-        scale = math.sqrt(conditions.get(COEFF, 1.0))
+        coeff = conditions.get(COEFF, 1.0)
         own = (p.squeeze(0) for p in self._parameters_at(positions))
-        for layer in _layers(network):
-            layer.coeff *= scale
-            layer.bias.copy_(next(own) * scale)
+        for of in _layers(network):
+            of.layer.coeff *= coeff**of.power
+            if isinstance(of.layer, SpectralNormConv2d):
+                # Its weight counts where it does not exceed its target.
+                of.layer.weight.mul_(coeff**of.power)
+            of.layer.bias.copy_(next(own) * coeff**of.bias_power)
         for parameter in network.classifier.parameters():
             parameter.copy_(next(own))
         return network
@@ -116,14 +123,35 @@ class Family(nn.Module):
         positions, n_images = self._positions(values), len(images)
         layers = _layers(self.base)
         own = self._parameters_at(positions, slice(len(layers)))
+        coeff = by_image(values.get(COEFF, torch.ones(len(positions))).to(images), n_images)
         # (n, B): an image's own bias in its column.
         biases: dict[nn.Module, Tensor] = {
-            layer: by_image(bias, n_images).T for layer, bias in zip(layers, own, strict=True)
+            of.layer: by_image(bias, n_images).T for of, bias in zip(layers, own, strict=True)
         }
-        scale = values.get(COEFF)
-        scale = torch.ones(len(positions)) if scale is None else scale.sqrt()
-        of_images = OfImages(by_image(scale.to(images), n_images), biases)
-        return training_features(self.base, images, reversible=reversible, of_images=of_images)
+        of_images = OfImages(coeff.sqrt(), biases)
+        hooked = [of.layer for of in layers if of.bias_power == 0]
+        hooks = [layer.register_forward_hook(_by_image(coeff, biases[layer])) for layer in hooked]
+        try:
+            return training_features(self.base, images, reversible=reversible, of_images=of_images)
+        finally:
+            for hook in hooks:
+                hook.remove()
+
+    def logits(self, features: Tensor, values: Mapping[str, Tensor]) -> Tensor:
+        """Logits (B, K) of features as `features` gives them, for G values (G,) of each condition.
+        A BatchNorm of the classifier sees the images of one member at a time."""
+        positions = self._positions(values)
+        own = self._parameters_at(positions, slice(len(_layers(self.base)), None))
+        names = [name for name, _ in self.base.classifier.named_parameters()]
+        n, parts = len(positions), []
+        for member in range(min(n, len(features))):
+            parameters = {name: of[member] for name, of in zip(names, own, strict=True)}
+            scores = functional_call(self.base.classifier, parameters, (features[member::n],))
+            parts.append(self.base.head.logits(self.base.classifier, scores))
+        logits = torch.cat(parts)
+        # Of each row, where it stands in the batch.
+        rows = torch.cat([torch.arange(member, len(features), n) for member in range(len(parts))])
+        return logits[rows.argsort().to(logits.device)]
 
     def radii(
         self, features: Tensor, labels: Tensor, values: Mapping[str, Tensor], lipschitz: float
@@ -176,25 +204,31 @@ def member_from(
 
     Raises:
         ValueError: unless there is a value in its range for each condition, and nothing else; or if
-            the members do not determine it.
+            the members do not determine it, as those with a BatchNorm do not, whose statistics are
+            the member's own.
     """
     _check(spans, conditions)
     wanted, known = _row(spans, conditions), torch.empty(0, 1 + len(spans), dtype=torch.float64)
-    networks, roots = [], []
+    networks, coeffs = [], []
     for own, network in members:
         known = torch.cat([known, _row(spans, own).unsqueeze(0)])
+        if any(isinstance(module, nn.BatchNorm2d) for module in network.modules()):
+            raise ValueError("members must have no BatchNorm, whose statistics need the data")
         networks.append(network)
-        roots.append(math.sqrt(own.get(COEFF, 1.0)))
+        coeffs.append(own.get(COEFF, 1.0))
         shares = torch.linalg.lstsq(known.T, wanted, driver="gelsd").solution
         if torch.allclose(known.T @ shares, wanted) and shares.abs().sum() < _LARGEST_SHARES:
             break
     else:
         raise ValueError(f"members must determine the one with {dict(conditions)}, but do not")
-    mixed, root = copy.deepcopy(networks[0]), math.sqrt(conditions.get(COEFF, 1.0))
+    mixed, coeff = copy.deepcopy(networks[0]), conditions.get(COEFF, 1.0)
+    # Linear in the positions, but for powers of the coefficients of blocks.
+    powers: dict[nn.Parameter, float] = {}
+    for of in _layers(mixed):
+        powers |= {of.layer.weight: of.power, of.layer.bias: of.bias_power}
     parts = [dict(network.named_parameters()) for network in networks]
     for name, parameter in mixed.named_parameters():
-        # Linear in the positions, but for the roots of the coefficients of blocks.
-        scales = [root / own for own in roots] if name.startswith("body.") else [1.0] * len(roots)
+        scales = [(coeff / own) ** powers.get(parameter, 0.0) for own in coeffs]
         terms = zip(shares.tolist(), scales, parts, strict=True)
         parameter.copy_(sum(share * scale * part[name] for share, scale, part in terms))
     return mixed
@@ -216,10 +250,37 @@ def _check(spans: Mapping[str, Span], conditions: Mapping[str, float]) -> None:
             raise ValueError(f"{span.low:g} <= {name} <= {span.high:g} must hold, but got {value}")
 
 
-def _layers(model: IResNet) -> list[OrthonormalConv2d]:
-    """The layers whose coefficients and biases are conditioned: those of reversible blocks."""
-    convolutions = (block.conv for block in model.blocks if is_reversible(block))
-    return [layer for layer in convolutions if isinstance(layer, OrthonormalConv2d)]
+class _Conditioned(NamedTuple):
+    """A layer whose bias is conditioned, and the powers of the condition coeff that multiply its
+    weight and its bias."""
+
+    layer: Any
+    power: float
+    bias_power: float
+
+
+def _layers(model: IResNet) -> list[_Conditioned]:
+    """The conditioned layers of a network, also of a deployed one: those of bottleneck blocks, and
+    of potential blocks on patches or single pixels."""
+    found = []
+    for block in model.blocks:
+        if type(block) is PotentialBlock and block.conv.weight.shape[-1] == 1:
+            found.append(_Conditioned(block.conv, 0.5, 0.5))
+        elif type(block) is ResidualBlock:
+            layers = (m for m in block.residual if isinstance(m, NormalizedConv2d | nn.Conv2d))
+            found += [_Conditioned(layer, 1.0, 0.0) for layer in layers]
+    return found
+
+
+def _by_image(coeff: Tensor, biases: Tensor) -> Callable[[Any, Any, Tensor], Tensor]:
+    """A forward hook that gives each image's map (n, H, W) of a layer its member's coefficient (B,)
+    and bias (n, B)."""
+
+    def hook(layer: Any, inputs: Any, output: Tensor) -> Tensor:
+        without_bias: Tensor = output - layer.bias[:, None, None]
+        return without_bias * coeff[:, None, None, None] + biases.T[:, :, None, None]
+
+    return hook
 
 
 def _row(spans: Mapping[str, Span], conditions: Mapping[str, float]) -> Tensor:

@@ -280,11 +280,16 @@ class TrialConfig:
             )
             raise ConfigError(rule, "training.reversible", True)
         conditions = [name for name, _ in self.family]
-        if conditions and not (SLOPE_KNOWN[model.head] and model.norm == "spectral"):
-            rule = f"must be left out {needed} and model.norm: spectral"
-            raise ConfigError(rule, "family", conditions)
-        if COEFF in conditions and not model.is_reversible:
-            rule = "must be left out unless model has blocks: [], or block: potential and a patch"
+        if conditions and model.norm != "spectral":
+            raise ConfigError("must be left out without model.norm: spectral", "family", conditions)
+        if COEFF in conditions and not model.shares_weights:
+            rule = (
+                "must be left out unless model has blocks: [], or block: potential and a patch, or "
+                "block: bottleneck with budget: even and without dense_blocks"
+            )
+            raise ConfigError(rule, f"family.{COEFF}")
+        if COEFF in conditions and loss == MARGIN and not model.is_reversible:
+            rule = "must be left out with loss: margin and bottlenecks, whose bounds it changes"
             raise ConfigError(rule, f"family.{COEFF}")
         if MARGIN in conditions and loss != MARGIN:
             raise ConfigError("must be left out without loss: margin", f"family.{MARGIN}")

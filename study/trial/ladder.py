@@ -113,8 +113,9 @@ def _members(training: Training, projected_to: float | None = None) -> Iterator[
     if family is None:
         return
     for conditions in family.spread(1 + config.members)[1:]:
-        network = Certified.of(family.at(**conditions).eval())
-        own = with_settings(config, conditions)
+        member = family.at(**conditions).eval()
+        refresh_statistics(member, training.dataset.train)
+        network, own = Certified.of(member), with_settings(config, conditions)
         yield from _measured(training, network, own, projected_to, tuple(conditions.values()))
 
 

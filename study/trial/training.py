@@ -13,8 +13,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from models import (
+    SLOPE_KNOWN,
     Family,
     IResNet,
     Loss,
@@ -44,8 +46,9 @@ from study.trial.measured.network_files import Certified, build_model, spec_of
 from study.trial.optimizers import Optimizer, fine_tune_lr_factor, lr_factor, make_optimizer
 from study.trial.randomness import mixed_seed, seeded
 
-# The members of a family that the images of a batch are passed through, at most.
-_MEMBERS_AT_ONCE = 16
+# The members of a family that the images of a batch are passed through, at most; and where a
+# BatchNorm needs several images of each.
+_MEMBERS_AT_ONCE, _WITH_BATCH_NORM = 16, 4
 # The images from which a classifier starts, the most, and those that are passed at once.
 _N_AT_START, _FEATURES_AT_ONCE = 20_000, 1_000
 # Of the memory of a device, for the maps that a backward pass needs: more takes a reversible one.
@@ -275,18 +278,24 @@ class Training:
     ) -> tuple[Tensor, Tensor]:
         """As _step, each image by a member of the family, which the generator draws."""
         settings = self.config.training
-        values = family.draw(min(_MEMBERS_AT_ONCE, len(images)), generator)
+        knows_radii = SLOPE_KNOWN[self.config.model.head]
+        most = _MEMBERS_AT_ONCE if knows_radii else _WITH_BATCH_NORM
+        values = family.draw(min(most, len(images)), generator)
         bf16 = settings.precision == "bf16"
         with torch.autocast(self.device.type, torch.bfloat16, enabled=bf16):
             images = normalized(images)
             features = family.features(images, values, reversible=self._reversible).float()
-        lipschitz = target_lipschitz(family.base)
-        radii, logits = family.radii(features, labels, values, lipschitz)
-        if MARGIN in values:
-            margin = by_image(values[MARGIN].to(radii), len(labels)).unsqueeze(1)
-            loss = margin_loss(radii, margin, settings.temperature)
+        if not knows_radii:
+            logits = family.logits(features, values)
+            loss = F.cross_entropy(logits, labels)
         else:
-            loss = self._loss(lambda _: radii, logits, labels)
+            lipschitz = target_lipschitz(family.base)
+            radii, logits = family.radii(features, labels, values, lipschitz)
+            if MARGIN in values:
+                margin = by_image(values[MARGIN].to(radii), len(labels)).unsqueeze(1)
+                loss = margin_loss(radii, margin, settings.temperature)
+            else:
+                loss = self._loss(lambda _: radii, logits, labels)
         family.zero_grad()
         self._descend(family.base, self.optimizer, loss)
         return loss.detach(), logits.detach()

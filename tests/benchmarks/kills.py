@@ -43,7 +43,7 @@ from tests.support.launched import (
     run,
     write_space,
 )
-from tests.support.studies import CERTIFIED
+from tests.support.studies import ABSENT, CERTIFIED, changed
 
 _LADDER = (0.2, 0.1, 0.03)
 _N_EPOCHS = 12
@@ -67,6 +67,7 @@ _FAMILY: dict[str, Any] = {
         "margin": {"low": 0.1, "high": 0.9},
     },
     "space": {key: of for key, of in CERTIFIED["space"].items() if key != "coeff"},
+    "training": changed(CERTIFIED["training"], {"margin": ABSENT, "max_epochs": _N_EPOCHS}),
 }
 
 
@@ -75,8 +76,8 @@ def space(folder: Path, n_trials: int, cpus: int, own: bool, family: bool) -> Pa
     raw = {
         **CERTIFIED,
         **(_BY_USER if own else {}),
-        **(_FAMILY if family else {}),
         "training": {**CERTIFIED["training"], "max_epochs": _N_EPOCHS},
+        **(_FAMILY if family else {}),
         "scheduler": {"name": "mo_asha", "grace_period": _RUNGS[0], "reduction_factor": 2},
         "resources": {"cpus": cpus},
     }

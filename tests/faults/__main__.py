@@ -30,7 +30,7 @@ from tests.cluster.hosts import hosts
 from tests.faults.books import problems
 from tests.faults.faults import FAULTS, make_good
 from tests.support.launched import reports
-from tests.support.studies import CERTIFIED
+from tests.support.studies import ABSENT, CERTIFIED, changed
 
 N_TRIALS, N_EPOCHS = 4, 8
 # How often a user would resume a study before giving up.
@@ -42,7 +42,11 @@ _STUDY_SECONDS = 600
 _FURTHER: tuple[dict[str, Any], ...] = (
     {"search": {"ladder": []}},
     {"search": {"ladder": [0.2]}},
-    {"family": {"margin": {"low": 0.1, "high": 0.9}}, "search": {"members": 2}},
+    {
+        "family": {"margin": {"low": 0.1, "high": 0.9}},
+        "training": changed(CERTIFIED["training"], {"margin": ABSENT, "max_epochs": N_EPOCHS}),
+        "search": {"members": 2},
+    },
 )
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import nn
 
 from models import CHANGES, WEIGHTS, Span, certify, deployed, read_network
 from study.config.trial import TrialConfig
@@ -115,6 +116,28 @@ def test_dropout_and_the_paper_s_loss_train_a_family_of_coefficients() -> None:
     assert len(set(bounds)) == config.members
 
 
+def test_the_paper_s_blocks_are_a_family_of_coefficients_with_statistics_of_their_own() -> None:
+    paper = {"blocks": (1,), "block": "bottleneck", "channel_multiplier": 8, "head": "batch_norm"}
+    config = replace(
+        FAMILY,
+        model=replace(FAMILY.model, **paper, dense_blocks=0),
+        training=replace(FAMILY.training, loss="cross_entropy", max_epochs=2),
+        family=FAMILY.family[:1],
+        control=False,
+    )
+    training = trained(config)
+    images = training.dataset.train.images[:200]
+    for one in projections(training, training.certified()):
+        model = one.network.model
+        (coeff,) = one.report.member or (None,)
+        assert one.report.block_lipschitz_upper_bound <= 1.1 * coeff**3
+        # The mean of what BatchNorm gives is its bias, if its statistics are of these features.
+        norm = next(m for m in model.classifier if isinstance(m, nn.BatchNorm2d))
+        with torch.no_grad():
+            given = norm(model.features(normalized(images))).mean(dim=(0, 2, 3))
+        torch.testing.assert_close(given, norm.bias, rtol=0.0, atol=0.2)
+
+
 @pytest.mark.parametrize(
     ("changes", "key"),
     [
@@ -122,7 +145,14 @@ def test_dropout_and_the_paper_s_loss_train_a_family_of_coefficients() -> None:
         ({"model": replace(FAMILY.model, blocks=(1,), block="bottleneck")}, "family.coeff"),
         (
             {
-                "model": replace(FAMILY.model, head="batch_norm"),
+                "model": replace(FAMILY.model, blocks=(1,), block="bottleneck", dense_blocks=0),
+                "family": FAMILY.family[:1],
+            },
+            "family.coeff",
+        ),
+        (
+            {
+                "model": replace(FAMILY.model, head="batch_norm", norm="none"),
                 "training": replace(FAMILY.training, loss="cross_entropy"),
                 "family": FAMILY.family[:1],
             },
