@@ -24,6 +24,8 @@ class Format(StrEnum):
     TABLE = "table"
     JSON = "json"
     CSV = "csv"
+    LATEX = "latex"
+    MARKDOWN = "markdown"
 
 
 app = typer.Typer(add_completion=False)
@@ -148,6 +150,10 @@ def _print(
             typer.echo(shown.as_json(every))
         case Format.CSV:
             typer.echo(shown.as_csv(every))
+        case Format.LATEX:
+            typer.echo(shown.as_latex(every))
+        case Format.MARKDOWN:
+            typer.echo(shown.as_markdown(every))
         case Format.TABLE:
             shown.print_table(every=every, options=options)
 

@@ -102,6 +102,8 @@ class Metric:
             differences: hypervolume, knee, sampler, scheduler and the spread of repeats see log10
             of it.
         is_within_radius: whether it counts what holds within evaluation.radius; see `at`.
+        symbol: heading of a column in LaTeX, in math mode; empty to use `short`.
+        unit: for the heading of a column in a paper; empty if it has none, or `short` names it.
     """
 
     description: str
@@ -116,6 +118,8 @@ class Metric:
     repeatable: bool = True
     in_decades: bool = False
     is_within_radius: bool = False
+    symbol: str = ""
+    unit: str = ""
 
     def at(self, radius: float | None) -> "Metric":
         """The metric with this evaluation.radius, l2, in pixels of [0, 1], named in its texts; the
@@ -181,7 +185,9 @@ def radius_text(radius: float) -> str:
 _UP = Digits(4, up=True)
 
 
-def _accuracy(split: str, title: str, short: str, **others: bool) -> Metric:
+def _accuracy(
+    split: str, title: str, short: str, steers: bool = True, is_within_radius: bool = False
+) -> Metric:
     return Metric(
         f"fraction right on the {split}",
         title,
@@ -191,14 +197,19 @@ def _accuracy(split: str, title: str, short: str, **others: bool) -> Metric:
         # Enough to show one image in 100,000.
         resolution=Decimals(5),
         indifference=0.0,
-        **others,
+        steers=steers,
+        is_within_radius=is_within_radius,
     )
 
 
 METRICS: dict[str, Metric] = {
-    TRAIN_LOSS: Metric("cross entropy on the training split, nats", "training loss", "train loss"),
+    TRAIN_LOSS: Metric(
+        "cross entropy on the training split, nats", "training loss", "train loss", unit="nats"
+    ),
     "train_accuracy": _accuracy("training split", "training accuracy", "train acc"),
-    VAL_LOSS: Metric("cross entropy on the validation split, nats", "validation loss", "val loss"),
+    VAL_LOSS: Metric(
+        "cross entropy on the validation split, nats", "validation loss", "val loss", unit="nats"
+    ),
     VAL_ACCURACY: _accuracy("validation split", "validation accuracy", "val acc"),
     CERTIFIED_ACCURACY: _accuracy(
         f"validation split, proven for all images within {_RADIUS}",
@@ -213,6 +224,7 @@ METRICS: dict[str, Metric] = {
         Direction.MAXIMIZE,
         worst=0.0,
         least=-math.inf,
+        unit="pixels",
     ),
     LOST_TO_ROUNDING: Metric(
         "fraction of the validation split that would be certified in exact arithmetic, but is not",
@@ -227,6 +239,7 @@ METRICS: dict[str, Metric] = {
         "proven bound on the logits",
         "logits",
         resolution=_UP,
+        symbol=r"\mathrm{Lip}(z_i - z_j) \leq",
     ),
     INVERSE_LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on the Lipschitz constant of the inverse, l2 to l2, rounded up",
@@ -234,6 +247,7 @@ METRICS: dict[str, Metric] = {
         "inverse",
         resolution=_UP,
         in_decades=True,
+        symbol=r"\mathrm{Lip}(F^{-1}) \leq",
     ),
     BLOCK_LIPSCHITZ_UPPER_BOUND: Metric(
         "proven bound on Lip(g), l2 to l2, the largest over blocks, rounded up",
@@ -241,6 +255,7 @@ METRICS: dict[str, Metric] = {
         "bound",
         worst=1.0,
         resolution=_UP,
+        symbol=r"\mathrm{Lip}(g) \leq",
     ),
     INVERSE_STEPS: Metric(
         "evaluations of g, or of its scalar equations, per sample and block",
@@ -255,6 +270,7 @@ METRICS: dict[str, Metric] = {
         "rec error",
         worst=1.0,
         indifference=1.0,
+        symbol=r"\|x - \hat{x}\| / \|x\|",
     ),
     "noise_error": Metric(
         "||x - x_hat|| / ||x||, l2, mean, from features rounded to bfloat16",

@@ -14,6 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from study.metrics.definitions import (
+    CERTIFIED_ACCURACY,
+    LOST_TO_ROUNDING,
     VAL_ACCURACY,
     Direction,
     Metric,
@@ -25,12 +27,14 @@ from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import points
 from study.pareto.certainty import wilson_interval
 from study.pareto.dominance import distinct_front, hypervolume, nondominated
-from study.pareto.repeats import front_shares, spread
+from study.pareto.repeats import N_STANDARD_ERRORS, front_shares, spread
 from study.tracking.handles import network_label
 from study.tracking.records import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd
+
+_OF_VAL_IMAGES = (VAL_ACCURACY, CERTIFIED_ACCURACY, LOST_TO_ROUNDING)  # fractions of them
 
 
 class Mark(StrEnum):
@@ -108,10 +112,20 @@ class Point:
     def interval(self) -> tuple[float, float] | None:
         """95 % confidence interval of the validation accuracy, an estimate; None if the number of
         images is unknown, or if repeats say how certain the accuracy is."""
-        accuracy = self.metrics.get(VAL_ACCURACY)
-        if self.n_val_images is None or self.standard_error is not None or accuracy is None:
+        return self.interval_of(VAL_ACCURACY) if self.standard_error is None else None
+
+    def interval_of(self, name: str) -> tuple[float, float] | None:
+        """95 % confidence interval of a metric, an estimate: two standard errors to both sides of
+        the mean of repeats, else that of a fraction of the validation images. None if unknown."""
+        value = self.metrics.get(name)
+        if value is None or not math.isfinite(value):
             return None
-        return wilson_interval(accuracy, self.n_val_images)
+        if self.standard_error is not None:
+            half = N_STANDARD_ERRORS * self.standard_error.get(name, math.nan)
+            return None if math.isnan(half) else (value - half, value + half)
+        if name not in _OF_VAL_IMAGES or self.n_val_images is None:
+            return None
+        return wilson_interval(value, self.n_val_images)
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """The metrics of points as text, and which of them to show."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Collection, Sequence
 
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -8,10 +9,12 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     INVERSE_STEPS,
     METRICS,
+    PROVEN_METRICS,
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
     Decimals,
+    Direction,
     meaning,
     number_text,
 )
@@ -57,6 +60,57 @@ class Numbers:
         return text if error is None else f"{text} +-{error:.2g}"
 
 
+class JustifiedNumbers(Numbers):
+    """Metrics of points with the digits that their uncertainty justifies: that is the standard
+    error of repeats, or else half of the confidence interval. Without one, as in other tables."""
+
+    def with_error(self, point: Point, name: str) -> str:
+        """As "0.981", "0.981 +-0.012" or "(2.1 +-0.3)e-07"."""
+        interval, error = point.interval_of(name), (point.standard_error or {}).get(name)
+        if interval is None or error == 0:
+            return super().with_error(point, name)
+        value, half = point.metrics[name], (interval[1] - interval[0]) / 2
+        is_plain = value == 0 or 1e-4 <= abs(value) < 1e6
+        exponent = 0 if is_plain else math.floor(math.log10(abs(value)))
+        # Metrics are rounded to five decimals or four digits.
+        n = min(5, _justified_decimals((half if error is None else error) / 10**exponent))
+        parts = [value] if error is None else [value, error]
+        text = " +-".join(f"{round(x / 10**exponent, n):.{max(n, 0)}f}" for x in parts)
+        return text if is_plain else f"({text})e{exponent:+03d}"
+
+
+def best_beyond_noise(
+    points: Sequence[Point], objective: Objective, rivals: Collection[str]
+) -> int | None:
+    """Index of the point that is best in an objective beyond the noise, among those whose handles
+    are `rivals`; None if there is none.
+
+    Its confidence interval must exclude the value of the second best. A proven bound without an
+    interval must differ as printed; another metric by more than its `indifference`, if known.
+    """
+    name, known = objective.metric, meaning(objective.metric)
+    sign = -1 if objective.direction is Direction.MAXIMIZE else 1
+    rows = [
+        row
+        for row, point in enumerate(points)
+        if point.handle in rivals and math.isfinite(point.metrics.get(name, math.nan))
+    ]
+    rows.sort(key=lambda row: sign * points[row].metrics[name])
+    if len(rows) < 2:
+        return None
+    best = rows[0]
+    ours, second = (points[row].metrics[name] for row in rows[:2])
+    interval, numbers = points[best].interval_of(name), Numbers(points)
+    if numbers.text(name, ours) == numbers.text(name, second):
+        return None
+    if interval is not None:
+        is_apart = not interval[0] <= second <= interval[1]
+    else:
+        is_noisy = not known.indifference or known.is_same(ours, second)
+        is_apart = name in PROVEN_METRICS or not is_noisy
+    return best if is_apart else None
+
+
 def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:
     """The metrics to show of these points, the most telling first: all objectives, and some others
     that the points have. What a network does comes before what is proven of one block."""
@@ -64,6 +118,13 @@ def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) ->
     known = {name for point in points for name in point.metrics}
     first = [name for name in _FIRST if name in sought or name in _ALWAYS & known]
     return list(dict.fromkeys([*first, *sought, *(name for name in _LAST if name in known)]))
+
+
+def _justified_decimals(uncertainty: float) -> int:
+    """Decimals, below 0 for tens and so on, that leave an uncertainty > 0 two digits if these are
+    at most 35, else one (Particle Data Group, Review of Particle Physics, Introduction)."""
+    exponent = math.floor(math.log10(uncertainty))
+    return 1 - exponent if uncertainty / 10**exponent < 3.55 else -exponent
 
 
 def _decimals(values: Sequence[float], most: int) -> int:

@@ -13,6 +13,7 @@ from study.metrics.goals import reference_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
 from study.results.front import Mark
+from study.results.numbers import JustifiedNumbers
 from study.results.views.report_table import metric_columns
 from study.results.views.sections import Column, Section, Terminal, View, texts
 
@@ -24,7 +25,13 @@ def view(comparison: Comparison) -> View[Comparison]:
     title = f"{', '.join(comparison.reports)}: comparison"
     printed = _studies, _differences, _recommended, _joint, _settings
     drawn = _studies, _differences, _joint, _trade, _growth, _settings
-    return View(comparison, title, "comparison", ("joint", "the joint front"), printed, drawn)
+    table = "joint", "the joint front"
+    return View(comparison, title, "comparison", table, printed, drawn, _typeset)
+
+
+def _typeset(comparison: Comparison, every: bool) -> list[Column]:
+    """The joint front for a paper."""
+    return metric_columns(comparison, comparison.ranked(every), every, JustifiedNumbers)
 
 
 def _studies(comparison: Comparison, _: Terminal = _HERE) -> Section:
@@ -108,13 +115,13 @@ def _recommended(comparison: Comparison, _: Terminal) -> Section:
 
 def _joint(comparison: Comparison, terminal: Terminal = _HERE) -> Section:
     front, joint = comparison.front, comparison.ranked(terminal.every)
-    objectives, lines = comparison.objectives, list[str]()
+    lines = list[str]()
     if front:
         lines.append(f"Check a proof again: {_command(comparison, terminal.options)}")
     if comparison.hypervolume is not None:
         lines.append(
             f"hypervolume of the joint front {comparison.hypervolume:.4g}, reference point of all: "
-            f"{reference_text(objectives)}"
+            f"{reference_text(comparison.objectives)}"
         )
     return Section(
         "joint",
@@ -125,7 +132,7 @@ def _joint(comparison: Comparison, terminal: Terminal = _HERE) -> Section:
         },
         "" if joint else _NO_FRONT,
         "The joint front" + (", and all other networks" if terminal.every else ""),
-        metric_columns(joint, objectives, comparison.metrics, terminal.every),
+        metric_columns(comparison, joint, terminal.every),
         lines,
     )
 

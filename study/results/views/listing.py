@@ -10,6 +10,7 @@ from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.views.sections import Column, as_csv, as_json, table_of, texts, wide_console
+from study.results.views.typeset import latex, markdown
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -59,20 +60,37 @@ class Listing:
 
         return as_csv(pd.DataFrame(self.lines, columns=list(_KEYS), dtype=object))
 
+    def as_latex(self, every: bool) -> str:
+        """All studies, whatever `every` is."""
+        return latex(self._columns())
+
+    def as_markdown(self, every: bool) -> str:
+        """All studies, whatever `every` is."""
+        return markdown(self._columns())
+
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
         """Print all studies in 80 columns, and below the table why studies ended early."""
-        console, lines = wide_console(), self.lines
-        if not lines:
+        console = wide_console()
+        if not self.lines:
             console.print(f"there is no study {self.place}", markup=False, soft_wrap=True)
             return
 
+        console.print(table_of(self._columns(), gap=1, width=_WIDTH))
+        console.print("volume: hypervolume of the front, each study's by its own reference point")
+        for line in self.lines:
+            if line["end_of_search"] is not None:
+                text = f"{line['study']} ended early: {printable(line['end_of_search'])}"
+                console.print(text, markup=False, soft_wrap=True)
+
+    def _columns(self) -> list[Column]:
+        lines = self.lines
         began = [
             f"{datetime.fromisoformat(line['began']).astimezone():%Y-%m-%d %H:%M}"
             if line["began"]
             else ""
             for line in lines
         ]
-        columns = [
+        return [
             Column("study", texts(lines, "study"), is_text=True),
             Column("state", texts(lines, "state")),
             Column("data", texts(lines, "data"), is_text=True),
@@ -82,12 +100,6 @@ class Listing:
             Column("hours", texts(lines, "hours", ".2g")),
             Column("began", began),
         ]
-        console.print(table_of(columns, gap=1, width=_WIDTH))
-        console.print("volume: hypervolume of the front, each study's by its own reference point")
-        for line in lines:
-            if line["end_of_search"] is not None:
-                text = f"{line['study']} ended early: {printable(line['end_of_search'])}"
-                console.print(text, markup=False, soft_wrap=True)
 
 
 def listed(client: Client) -> Listing:

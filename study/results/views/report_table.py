@@ -3,7 +3,8 @@
 import math
 import shlex
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import accumulate
 
 from rich.text import Text
@@ -18,11 +19,16 @@ from study.metrics.definitions import (
     VAL_ACCURACY,
     Metric,
 )
-from study.metrics.goals import Objective, reference_text
+from study.metrics.goals import reference_text
 from study.pareto.repeats import N_DRAWS
 from study.results import paper
-from study.results.front import Mark, Point
-from study.results.numbers import Numbers, leading_metrics
+from study.results.front import Mark, Point, Ranking
+from study.results.numbers import (
+    JustifiedNumbers,
+    Numbers,
+    best_beyond_noise,
+    leading_metrics,
+)
 from study.results.recommended import KNEE
 from study.results.report import Report
 from study.results.views.sections import Column, Section, Terminal
@@ -51,6 +57,11 @@ def networks(report: Report, terminal: Terminal) -> Section:
     )
 
 
+def typeset(report: Report, every: bool) -> list[Column]:
+    """The columns of a report for a paper: no more digits than are justified."""
+    return columns_of(report, report.ranked(every), every, JustifiedNumbers)
+
+
 def _recommended(report: Report, options: Sequence[str]) -> Iterator[str | Text]:
     for one in report.recommended:
         yield Text(f"{one.point.handle}: {', '.join(one.aliases)}", style="bold")
@@ -61,41 +72,54 @@ def _recommended(report: Report, options: Sequence[str]) -> Iterator[str | Text]
 
 
 def metric_columns(
+    ranking: Ranking,
     ranked: Sequence[Point],
-    objectives: Sequence[Objective],
-    metrics: Mapping[str, Metric],
     every: bool,
+    writing: type[Numbers] = Numbers,
     n_val_images: int | None = None,
 ) -> list[Column]:
     """Columns with the names and metrics of points and, if `every` is set, their marks.
 
     Args:
-        metrics: those that may have a column.
+        ranking: says what the objectives are, and what the metrics that may have a column mean.
+        ranked: its points to list.
+        writing: how numbers are written.
         n_val_images: for the confidence intervals beside accuracies; None for no intervals.
     """
-    numbers = Numbers(ranked)
+    metrics, sought = ranking.metrics, {one.metric: one for one in ranking.objectives}
+    numbers = writing(ranked)
+    rivals = {p.handle for p in ranked if p.is_admitted} | {p.handle for p in ranking.controls}
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
     if every:
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
-    for name in leading_metrics(ranked, objectives):
+    for name in leading_metrics(ranked, ranking.objectives):
         if name not in metrics:
             continue
-        cells = [numbers.with_error(point, name) for point in ranked]
-        columns.append(Column(metrics[name].short, cells, metrics[name].description))
+        column = _of_metric(metrics[name], name, ranked, numbers)
+        if name in sought:
+            best = best_beyond_noise(ranked, sought[name], rivals)
+            column = replace(column, direction=sought[name].direction, best=best)
+        columns.append(column)
         if name == VAL_ACCURACY and n_val_images is not None:
             how = f"its confidence interval, on the {n_val_images} images"
             columns.append(Column("95 %", [_interval_text(point) for point in ranked], how))
     return columns
 
 
-def columns_of(report: Report, ranked: Sequence[Point], every: bool) -> list[Column]:
+def _of_metric(metric: Metric, name: str, ranked: Sequence[Point], numbers: Numbers) -> Column:
+    cells = [numbers.with_error(point, name) for point in ranked]
+    return Column(metric.short, cells, metric.description, symbol=metric.symbol, unit=metric.unit)
+
+
+def columns_of(
+    report: Report, ranked: Sequence[Point], every: bool, writing: type[Numbers] = Numbers
+) -> list[Column]:
     """The columns of a report's points, the most important first."""
-    columns = metric_columns(ranked, report.objectives, report.metrics, every, report.n_val_images)
-    config, numbers = report.study.config, Numbers(ranked)
+    columns = metric_columns(report, ranked, every, writing, report.n_val_images)
+    config = report.study.config
     if paper.is_table1(config):
         metric = report.metrics[RECONSTRUCTION_ERROR]
-        cells = [numbers.with_error(point, RECONSTRUCTION_ERROR) for point in ranked]
-        columns.append(Column(metric.short, cells, metric.description))
+        columns.append(_of_metric(metric, RECONSTRUCTION_ERROR, ranked, writing(ranked)))
         columns += [
             Column(head, cells, f"{_OF_PAPER[head]} in Table 1 of the paper, after 200 epochs")
             for head, cells in paper.figures(config, ranked).items()

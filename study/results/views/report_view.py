@@ -34,7 +34,7 @@ from study.results.front import Point
 from study.results.numbers import leading_metrics
 from study.results.recommended import Recommendation
 from study.results.report import MOST_NETWORKS, Report
-from study.results.views.report_table import marks_of, networks, rounding_of
+from study.results.views.report_table import marks_of, networks, rounding_of, typeset
 from study.results.views.sections import Section, View
 from study.tracking.pages import (
     compare_page,
@@ -62,7 +62,7 @@ def view(report: Report) -> View[Report]:
         _header, _recommended, _trade, _picker, _files, _growth, _hyperparameters, _points
     )  # fmt: skip
     title, table = f"{report.study.name}: report", ("points", "all points")
-    return View(report, title, "report", table, (networks,), drawn, report.check_files)
+    return View(report, title, "report", table, (networks,), drawn, typeset, report.check_files)
 
 
 def _header(report: Report) -> Section:

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from study.errors import escaped
-from study.metrics.definitions import VAL_ACCURACY
+from study.metrics.definitions import VAL_ACCURACY, Direction
 from study.results.front import Ranking
 from study.results.numbers import Numbers
 
@@ -34,12 +34,19 @@ class Column:
         head: the heading, a few letters.
         legend: what the heading stands for; empty if that is clear.
         is_text: whether cells are words, not numbers.
+        symbol, unit: of a metric, for papers; see Metric.
+        direction: which way an objective goes; None for other columns.
+        best: row of the best value of an objective, if it is best beyond the noise.
     """
 
     head: str
     cells: Sequence[str]
     legend: str = ""
     is_text: bool = False
+    symbol: str = ""
+    unit: str = ""
+    direction: Direction | None = None
+    best: int | None = None
 
     @property
     def width(self) -> int:
@@ -103,6 +110,7 @@ class View(Generic[R]):
         folder: below page_files/, of the code that draws its sections.
         table: id of the section to which readers of the page may skip, and what its table lists.
         printed, drawn: the sections in a terminal, and in a page, in order.
+        typeset: the columns of its table for a paper, of all networks or those of the front.
         check: raises FailedError if files that the page shows were deleted.
     """
 
@@ -112,6 +120,7 @@ class View(Generic[R]):
     table: tuple[str, str]
     printed: Sequence[Callable[[R, Terminal], Section]]
     drawn: Sequence[Callable[[R], Section]]
+    typeset: Callable[[R, bool], Sequence[Column]]
     check: Callable[[], None] = lambda: None
 
     def content(self) -> str:
