@@ -9,6 +9,7 @@ from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 
+import numpy as np
 import pytest
 from scipy.stats import binomtest
 from typer.testing import CliRunner
@@ -22,6 +23,7 @@ from study.results.views.report_table import typeset
 from study.results.views.sections import Column
 from study.results.views.typeset import latex, markdown
 from tests.support.records import STUDY, measured, projection, sought, study_of, trial
+from tests.support.records import printed as terminal
 
 N_IMAGES = 288
 OBJECTIVES = sought(val_accuracy=0.0, block_lipschitz_upper_bound=1.0, inverse_steps=50.0)
@@ -173,6 +175,40 @@ def test_a_mean_has_the_digits_of_its_error(value: float, error: float, text: st
     assert float(found[0]) == pytest.approx(value, abs=0.4 * error + 1e-12)
     assert float(found[1]) == pytest.approx(error, rel=0.2, abs=1e-9)
     assert "±" in markdown([Column("x", [text])])
+
+
+def test_means_of_repeats_have_their_standard_error_in_every_table() -> None:
+    rng = np.random.default_rng(0)
+    accuracies = rng.integers(80, 100, (4, 3)) / 100
+    steps = rng.integers(300, 900, (4, 3)) / 100
+    records = [
+        replace(measured(3 * of + k, accuracies[of, k], 0.5, steps[of, k]), repeat_of=f"{3 * of}")
+        for of in range(4)
+        for k in range(3)
+    ]
+    report = collect(study_of(OBJECTIVES), records)
+    columns = {column.head: column for column in typeset(report, every=True)}
+    handles, text = columns["network"].cells, terminal(report, every=True)
+    in_latex = cells_of(latex([*columns.values()]))[1:]
+    in_markdown = split_markdown(markdown([*columns.values()]))[2:]
+    for head, values, n in (("val acc", accuracies, 4), ("steps", steps, 2)):
+        # Four samples of three: the pooled variance is the mean of the samples' own.
+        error = np.sqrt(values.var(axis=1, ddof=1).mean() / 3)
+        for of, mean in enumerate(values.mean(axis=1)):
+            row = handles.index(f"tiny/{3 * of:04d}")
+            (line,) = (one for one in text.splitlines() if one.startswith(handles[row] + " "))
+            assert f" {mean:.{n}f} +-{error:.2g} " in line
+            column = [*columns].index(head)
+            ours = [float(one) for one in numbers_in(in_latex[row][column])]
+            assert ours == pytest.approx([mean, error], abs=error / 5)
+            shown = [float(one) for one in in_markdown[row][column].replace("*", "").split(" ± ")]
+            assert shown == ours
+    assert "one seed" not in text
+    once = collect(study_of(OBJECTIVES), records[::3])
+    assert [line for line in terminal(once).splitlines() if "one seed" in line] == [
+        "each network was trained with one seed; search.repeats trains it with several"
+    ]
+    assert "one seed" not in terminal(collect(STUDY, []))
 
 
 def split_markdown(table: str) -> list[list[str]]:

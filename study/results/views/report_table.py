@@ -215,6 +215,8 @@ def _notes(report: Report, columns: Sequence[Column], left: Sequence[Column]) ->
         rules = ", ".join(c.phrase(c.metric) for c in report.constraints)
         word = on_the_word_of(config.proven_by)
         yield f"on the front only completed trials with {rules}{word}{_remedy(report)}"
+    if report.points and all(len(point.records) == 1 for point in report.points):
+        yield "each network was trained with one seed; search.repeats trains it with several"
     legends = "; ".join(f"{column.head}: {column.legend}" for column in columns if column.legend)
     if legends and report.points:
         yield legends
