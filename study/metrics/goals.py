@@ -59,6 +59,16 @@ class Constraint:
             return 1.0
         return max(self.violation(value) / (abs(self.bound) or 1.0), sys.float_info.min)
 
+    def broken_by(self, name: str, value: float) -> str:
+        """How a value breaks the constraint, in words, with a name for its metric."""
+        if self == INVERTIBLE:
+            return "no proven inverse"
+        relative = self.relative_violation(value)
+        # Of a bound of 0 there are no percents, and on a strict bound itself there are 0.
+        is_said = self.bound != 0 and 5e-4 <= relative < math.inf
+        beyond = f", {relative:.1%} beyond" if is_said else ""
+        return f"{name} must be {self}, but is {value:.4g}{beyond}"
+
     def phrase(self, name: str) -> str:
         """The constraint in words, with a name for its metric."""
         return "a proven inverse" if self == INVERTIBLE else f"{name} {self}"

@@ -114,6 +114,14 @@ class Point:
         images is unknown, or if repeats say how certain the accuracy is."""
         return self.interval_of(VAL_ACCURACY) if self.standard_error is None else None
 
+    def broken(self, constraints: Sequence[Constraint]) -> dict[Constraint, float]:
+        """Each of the constraints that a training breaks -> the value that breaks it most."""
+        worst = {
+            c: max((record.metrics[c.metric] for record in self.records), key=c.relative_violation)
+            for c in constraints
+        }
+        return {c: value for c, value in worst.items() if not c.holds(value)}
+
     def interval_of(self, name: str) -> tuple[float, float] | None:
         """95 % confidence interval of a metric, an estimate: two standard errors to both sides of
         the mean of repeats, else that of a fraction of the validation images. None if unknown."""

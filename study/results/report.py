@@ -14,7 +14,7 @@ from study.metrics.goals import Constraint, Objective, as_in_a_file
 from study.metrics.reports import TrialStatus
 from study.results import spent
 from study.results.answers import with_answers
-from study.results.front import Point, Ranking, marked
+from study.results.front import Mark, Point, Ranking, marked
 from study.results.recommended import Recommendation, recommendations
 from study.results.where import parse
 from study.tracking.handles import runs_by_label
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 MOST_NETWORKS = 40
 """A page shows certificate, inverse and reconstructions of at most this many of the front."""
+_N_LEAST = 3  # networks that are shown where none meets the constraints
 
 
 @dataclass(frozen=True)
@@ -111,6 +112,27 @@ class Report(Ranking):
         return [point for point in completed if point.is_trial]
 
     @cached_property
+    def least_violating(self) -> list[tuple[Point, dict[Constraint, float]]]:
+        """The networks that violate the constraints least, by the sum of relative violations, each
+        with the constraints that it breaks and its values; empty if a network meets them all."""
+        infeasible = [point for point in self.points if point.mark is Mark.INFEASIBLE]
+        found = [(point, point.broken(self.constraints)) for point in infeasible]
+        if self.front or not all(broken for _, broken in found):
+            return []
+        found.sort(key=lambda one: sum(c.relative_violation(v) for c, v in one[1].items()))
+        return found[:_N_LEAST]
+
+    @property
+    def violations(self) -> list[str]:
+        """What is said of `least_violating`, a line for all and one for each; empty without any."""
+        lines = [
+            f"{point.handle}: {'; '.join(c.broken_by(c.metric, v) for c, v in broken.items())}"
+            for point, broken in self.least_violating
+        ]
+        first = "no network meets the constraints; these violate them least:"
+        return [first, *lines] if lines else []
+
+    @cached_property
     def frame(self) -> "pd.DataFrame":
         """All networks, a row each, the front first: handle, ids, mark, searched parameters, every
         metric, figures of repeats, how certain the place is, and recommendations."""
@@ -156,6 +178,22 @@ class Report(Ranking):
                 p.mark for p in self.points if not p.is_trial for _ in p.records
             ),
             "points": [point_content(point) for point in self.ranked(every)],
+            "least_violating": [
+                {
+                    **point_content(point),
+                    "violation": sum(c.relative_violation(v) for c, v in broken.items()),
+                    "broken": [
+                        {
+                            "metric": c.metric,
+                            "constraint": str(c),
+                            "value": value,
+                            "relative_violation": c.relative_violation(value),
+                        }
+                        for c, value in broken.items()
+                    ],
+                }
+                for point, broken in self.least_violating
+            ],
             "n_val_images": self.n_val_images,
             "unsure": self.unsure,
             "recommended": {

@@ -42,13 +42,15 @@ _OF_PAPER = {"paper acc": "test accuracy", "paper rec": "reconstruction error of
 
 def networks(report: Report, terminal: Terminal) -> Section:
     """The front as a table, then which networks to take and what the figures mean."""
-    ranked = report.ranked(terminal.every)
-    columns, left, gap = _fitting(columns_of(report, ranked, terminal.every), terminal.width)
+    ranked = report.ranked(terminal.every) or [point for point, _ in report.least_violating]
+    every = terminal.every or not report.front
+    columns, left, gap = _fitting(columns_of(report, ranked, every), terminal.width)
     return Section(
         title=counts_of(report),
         table=columns if ranked else (),
         texts=[
             *([None] if ranked else []),
+            *report.violations,
             *_recommended(report, terminal.options),
             *_notes(report, columns, left),
         ],

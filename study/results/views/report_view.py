@@ -77,7 +77,8 @@ def _header(report: Report) -> Section:
 
 def _recommended(report: Report) -> Section:
     cards = [_card(one, report) for one in report.recommended]
-    return Section("recommended", {"recommended": cards}, "" if cards else "the front is empty")
+    content = {"recommended": cards, "violations": report.violations}
+    return Section("recommended", content, "" if any(content.values()) else "the front is empty")
 
 
 def _trade(report: Report) -> Section:

@@ -19,4 +19,7 @@ const makeCard = (one) => {
     make("p", { textContent: one.sentence }),
     make("p", { className: "actions" }, look, ...(runPage(i) ? [" ", runLink(i, "Its run in MLflow")] : [])));
 };
-const makeCards = () => byId("cards").replaceChildren(...content.recommended.map(makeCard));
+const makeCards = () => byId("cards").replaceChildren(
+  ...content.violations.map((text) => make("p", { textContent: text })),
+  ...content.recommended.map(makeCard),
+);
