@@ -150,10 +150,8 @@ def _print(
             typer.echo(shown.as_json(every))
         case Format.CSV:
             typer.echo(shown.as_csv(every))
-        case Format.LATEX:
-            typer.echo(shown.as_latex(every))
-        case Format.MARKDOWN:
-            typer.echo(shown.as_markdown(every))
+        case Format.LATEX | Format.MARKDOWN:
+            typer.echo(shown.as_table(format, every))
         case Format.TABLE:
             shown.print_table(every=every, options=options)
 

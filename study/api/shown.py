@@ -10,7 +10,7 @@ from rich.console import Console
 from study.errors import renamed
 from study.results.front import Ranking
 from study.results.views.sections import View, as_csv, as_json, recording_console, wide_console
-from study.results.views.typeset import latex, markdown
+from study.results.views.typeset import typeset
 
 # Imported where they are needed: opening a study must not wait for pandas.
 if TYPE_CHECKING:
@@ -41,13 +41,9 @@ class Shown(ABC):
         """The front, or every network, as CSV."""
         return as_csv(self.results.selected(every))
 
-    def as_latex(self, every: bool) -> str:
-        """The front, or every network, as a table in LaTeX, with the package booktabs."""
-        return latex(self.view.typeset(self.results, every))
-
-    def as_markdown(self, every: bool) -> str:
-        """The front, or every network, as a table in GitHub's Markdown."""
-        return markdown(self.view.typeset(self.results, every))
+    def as_table(self, form: str, every: bool) -> str:
+        """The front, or every network, as a table for a paper, in "latex" or "markdown"."""
+        return typeset(self.view.typeset(self.results, every), form)
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
         """Print the front and the recommended networks, as `python -m study.report` does.

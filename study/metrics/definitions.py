@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from enum import StrEnum
-from typing import TypeVar
+from typing import Any, TypeVar
 
 VAL_LOSS = "val_loss"
 VAL_ACCURACY = "val_accuracy"
@@ -185,9 +185,7 @@ def radius_text(radius: float) -> str:
 _UP = Digits(4, up=True)
 
 
-def _accuracy(
-    split: str, title: str, short: str, steers: bool = True, is_within_radius: bool = False
-) -> Metric:
+def _accuracy(split: str, title: str, short: str, **others: Any) -> Metric:
     return Metric(
         f"fraction right on the {split}",
         title,
@@ -197,8 +195,7 @@ def _accuracy(
         # Enough to show one image in 100,000.
         resolution=Decimals(5),
         indifference=0.0,
-        steers=steers,
-        is_within_radius=is_within_radius,
+        **others,
     )
 
 

@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from operator import ge, gt, le, lt
 from typing import Any, Literal
@@ -63,10 +63,8 @@ class Constraint:
         """How a value breaks the constraint, in words, with a name for its metric."""
         if self == INVERTIBLE:
             return "no proven inverse"
-        relative = self.relative_violation(value)
-        # Of a bound of 0 there are no percents, and on a strict bound itself there are 0.
-        is_said = self.bound != 0 and 5e-4 <= relative < math.inf
-        beyond = f", {relative:.1%} beyond" if is_said else ""
+        # Of a bound of 0 there are no percents.
+        beyond = f", {self.relative_violation(value):.1%} beyond" if self.bound else ""
         return f"{name} must be {self}, but is {value:.4g}{beyond}"
 
     def phrase(self, name: str) -> str:
@@ -90,6 +88,12 @@ def reference_text(objectives: Iterable[Objective]) -> str:
         name = f"log10({objective.metric})" if known.in_decades else objective.metric
         parts.append(f"{name} {known.scaled(objective.reference):g}")
     return ", ".join(parts)
+
+
+def relative_violations(values: Mapping[Constraint, float]) -> dict[str, float]:
+    """The relative violation of each constraint by its value, under its key in a study file."""
+    violations = (c.relative_violation(value) for c, value in values.items())
+    return dict(zip(as_in_a_file(values), violations, strict=True))
 
 
 def as_in_a_file(constraints: Iterable[Constraint]) -> dict[str, Any]:

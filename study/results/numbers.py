@@ -90,25 +90,22 @@ def best_beyond_noise(
     """
     name, known = objective.metric, meaning(objective.metric)
     sign = -1 if objective.direction is Direction.MAXIMIZE else 1
-    rows = [
-        row
+    values = {
+        row: point.metrics[name]
         for row, point in enumerate(points)
         if point.handle in rivals and math.isfinite(point.metrics.get(name, math.nan))
-    ]
-    rows.sort(key=lambda row: sign * points[row].metrics[name])
-    if len(rows) < 2:
+    }
+    ranked = sorted(values, key=lambda row: sign * values[row])
+    if len(ranked) < 2 or values[ranked[0]] == values[ranked[1]]:
         return None
-    best = rows[0]
-    ours, second = (points[row].metrics[name] for row in rows[:2])
-    interval, numbers = points[best].interval_of(name), Numbers(points)
-    if numbers.text(name, ours) == numbers.text(name, second):
-        return None
+    best, second = (values[row] for row in ranked[:2])
+    interval = points[ranked[0]].interval_of(name)
     if interval is not None:
         is_apart = not interval[0] <= second <= interval[1]
     else:
-        is_noisy = not known.indifference or known.is_same(ours, second)
-        is_apart = name in PROVEN_METRICS or not is_noisy
-    return best if is_apart else None
+        is_known = known.indifference > 0 and not known.is_same(best, second)
+        is_apart = name in PROVEN_METRICS or is_known
+    return ranked[0] if is_apart else None
 
 
 def leading_metrics(points: Sequence[Point], objectives: Sequence[Objective]) -> list[str]:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from study.errors import FailedError, OutageError, TrackingError, UserError, printable
 from study.metrics.definitions import VAL_ACCURACY, Direction, Metric, current_name
-from study.metrics.goals import Constraint, Objective, as_in_a_file
+from study.metrics.goals import Constraint, Objective, as_in_a_file, relative_violations
 from study.metrics.reports import TrialStatus
 from study.results import spent
 from study.results.answers import with_answers
@@ -119,7 +119,7 @@ class Report(Ranking):
         found = [(point, point.broken(self.constraints)) for point in infeasible]
         if self.front or not all(broken for _, broken in found):
             return []
-        found.sort(key=lambda one: sum(c.relative_violation(v) for c, v in one[1].items()))
+        found.sort(key=lambda one: sum(relative_violations(one[1]).values()))
         return found[:_N_LEAST]
 
     @property
@@ -179,20 +179,9 @@ class Report(Ranking):
             ),
             "points": [point_content(point) for point in self.ranked(every)],
             "least_violating": [
-                {
-                    **point_content(point),
-                    "violation": sum(c.relative_violation(v) for c, v in broken.items()),
-                    "broken": [
-                        {
-                            "metric": c.metric,
-                            "constraint": str(c),
-                            "value": value,
-                            "relative_violation": c.relative_violation(value),
-                        }
-                        for c, value in broken.items()
-                    ],
-                }
+                {**point_content(point), "violation": sum(missed.values()), "broken": missed}
                 for point, broken in self.least_violating
+                for missed in [relative_violations(broken)]
             ],
             "n_val_images": self.n_val_images,
             "unsure": self.unsure,

@@ -51,6 +51,18 @@ def test_a_number_is_written_in_one_way(look: Pages, tmp_path: Path) -> None:
         )
 
 
+def test_a_page_without_a_front_says_which_networks_violate_the_constraints_least(
+    look: Pages, tmp_path: Path
+) -> None:
+    report = unread([trial(k, block_lipschitz_upper_bound=1.2 + 0.1 * k) for k in range(5)])
+    path = tmp_path / "report.html"
+    write_page(path, view(report))
+    page = look(path)
+    expect(page.locator("#cards p")).to_have_text(report.violations)
+    expect(page.locator("#cards p").nth(1)).to_be_visible()
+    expect(page.locator(".card")).to_have_count(0)
+
+
 def full(record: TrialRecord) -> TrialRecord:
     """A record with all parameters that MLflow has of it."""
     every = settings(record.sample, STUDY.config.resolve(record.sample, seed=1))

@@ -115,13 +115,13 @@ def _recommended(comparison: Comparison, _: Terminal) -> Section:
 
 def _joint(comparison: Comparison, terminal: Terminal = _HERE) -> Section:
     front, joint = comparison.front, comparison.ranked(terminal.every)
-    lines = list[str]()
+    objectives, lines = comparison.objectives, list[str]()
     if front:
         lines.append(f"Check a proof again: {_command(comparison, terminal.options)}")
     if comparison.hypervolume is not None:
         lines.append(
             f"hypervolume of the joint front {comparison.hypervolume:.4g}, reference point of all: "
-            f"{reference_text(comparison.objectives)}"
+            f"{reference_text(objectives)}"
         )
     return Section(
         "joint",

@@ -10,7 +10,7 @@ from study.errors import printable
 from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.views.sections import Column, as_csv, as_json, table_of, texts, wide_console
-from study.results.views.typeset import latex, markdown
+from study.results.views.typeset import typeset
 from study.tracking import tags
 from study.tracking.client import Client
 from study.tracking.records import Records
@@ -60,13 +60,9 @@ class Listing:
 
         return as_csv(pd.DataFrame(self.lines, columns=list(_KEYS), dtype=object))
 
-    def as_latex(self, every: bool) -> str:
+    def as_table(self, form: str, every: bool) -> str:
         """All studies, whatever `every` is."""
-        return latex(self._columns())
-
-    def as_markdown(self, every: bool) -> str:
-        """All studies, whatever `every` is."""
-        return markdown(self._columns())
+        return typeset(self._columns(), form)
 
     def print_table(self, *, every: bool = False, options: Sequence[str] = ()) -> None:
         """Print all studies in 80 columns, and below the table why studies ended early."""

@@ -23,12 +23,7 @@ from study.metrics.goals import reference_text
 from study.pareto.repeats import N_DRAWS
 from study.results import paper
 from study.results.front import Mark, Point, Ranking
-from study.results.numbers import (
-    JustifiedNumbers,
-    Numbers,
-    best_beyond_noise,
-    leading_metrics,
-)
+from study.results.numbers import JustifiedNumbers, Numbers, best_beyond_noise, leading_metrics
 from study.results.recommended import KNEE
 from study.results.report import Report
 from study.results.views.sections import Column, Section, Terminal

@@ -2,95 +2,79 @@
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from study.errors import escaped
 from study.metrics.definitions import Direction
 from study.results.views.sections import Column
 
-# What `Numbers` writes: a value, its standard error, a power of ten that both have.
-_NUMBER = re.compile(r"\(?(-?(?:[\d.]+|inf))(?: \+-([\d.]+))?\)?(?:e([+-]\d+))?")
-_RANGE = re.compile(r"^([\d.]+)-([\d.]+)$")  # an interval
-_NAMED = {"\\": "backslash", "~": "asciitilde", "^": "asciicircum", "<": "less", ">": "greater"}
+# As `Numbers` writes it: a value, its standard error, and a power of ten that both have.
+_NUMBER = re.compile(r"(\(?)(-?[\d.]+|inf)( \+-[\d.]+)?\)?(e[+-]\d+)?")
 _LATEX = str.maketrans(
     {c: f"\\{c}" for c in "{}$&#%_"}
     # After the end of a row, a bracket or a star would be its argument.
     | {c: f"{{{c}}}" for c in "[*"}
-    | {c: f"\\text{name}{{}}" for c, name in {**_NAMED, "|": "bar"}.items()}
+    | {"\\": r"\textbackslash{}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}"}
+    | {"<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}"}
 )
 
 
-@dataclass(frozen=True)
-class _Markup:
-    """How a cell is written: `text` escapes words; the others are patterns."""
-
-    text: Callable[[str], str]
-    number: str
-    bold: str
-    error: str
-    power: str
-    symbol: str
-    arrows: dict[Direction, str]
-
-    def head(self, column: Column) -> str:
-        head = self.symbol.format(column.symbol) if self.symbol and column.symbol else ""
-        unit = f" ({column.unit})" if column.unit else ""
-        arrow = "" if column.direction is None else f" {self.arrows[column.direction]}"
-        return (head or self.text(column.head)) + unit + arrow
-
-    def cell(self, column: Column, row: int) -> str:
-        found = None if column.is_text else _NUMBER.fullmatch(column.cells[row])
-        if found is None:
-            return self.text(_RANGE.sub("\\1\N{EN DASH}\\2", column.cells[row]))
-        value, error, exponent = found.groups()
-        number = self.bold.format(value) if row == column.best else value
-        if error is not None:
-            number += self.error.format(error)
-        if exponent is not None:
-            number = f"({number})" if error is not None else number
-            number += self.power.format(int(exponent))
-        return self.number.format(number)
-
-    def rows(self, columns: Sequence[Column]) -> list[list[str]]:
-        """The heading, then a list of cells for each row."""
-        body = range(len(columns[0].cells))
-        return [
-            [self.head(one) for one in columns],
-            *([self.cell(one, row) for one in columns] for row in body),
-        ]
+def typeset(columns: Sequence[Column], form: str) -> str:
+    """Columns as `form` "latex" or "markdown". The best value of an objective is bold if it is best
+    beyond the noise."""
+    return _latex(columns) if form == "latex" else _markdown(columns)
 
 
-_IN_LATEX = _Markup(
-    # Two hyphens would become a dash.
-    text=lambda plain: re.sub("-(?=-)", "-{}", escaped(plain).translate(_LATEX)),
-    number="${}$",
-    bold=r"\mathbf{{{}}}",
-    error=r" \pm {}",
-    power=r" \times 10^{{{}}}",
-    symbol="${}$",
-    arrows={Direction.MAXIMIZE: r"$\uparrow$", Direction.MINIMIZE: r"$\downarrow$"},
-)
-_IN_MARKDOWN = _Markup(
-    text=lambda plain: re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", escaped(plain)),
-    number="{}",
-    bold="**{}**",
-    error=" ± {}",
-    power="e{:+03d}",
-    symbol="",
-    arrows={Direction.MAXIMIZE: "↑", Direction.MINIMIZE: "↓"},
-)
+def _latex(columns: Sequence[Column]) -> str:
+    def text(plain: str) -> str:
+        # Two hyphens would become a dash.
+        return re.sub("-(?=-)", "-{}", escaped(plain).translate(_LATEX))
 
+    def number(plain: str) -> str:
+        plain = plain.replace("+-", r"\pm ").replace("inf", r"\infty")
+        return "$" + re.sub(r"e\+?(-?)0*(\d+)$", r" \\times 10^{\1\2}", plain) + "$"
 
-def latex(columns: Sequence[Column]) -> str:
-    """A tabular. The best value of an objective is bold if it is best beyond the noise."""
+    heads = [f"${one.symbol}$" if one.symbol else text(one.head) for one in columns]
+    rows = _rows(columns, heads, (r" $\uparrow$", r" $\downarrow$"), r"\mathbf{%s}", text, number)
+    head, *body = (" & ".join(row) + r" \\" for row in rows)
     places = "".join("l" if one.is_text else "r" for one in columns)
-    head, *body = (" & ".join(row) + r" \\" for row in _IN_LATEX.rows(columns))
-    lines = [rf"\begin{{tabular}}{{{places}}}", r"\toprule", head, r"\midrule", *body]
-    return "\n".join([*lines, r"\bottomrule", r"\end{tabular}"]).replace("$inf$", r"$\infty$")
+    begin, end = rf"\begin{{tabular}}{{{places}}}", r"\end{tabular}"
+    return "\n".join([begin, r"\toprule", head, r"\midrule", *body, r"\bottomrule", end])
 
 
-def markdown(columns: Sequence[Column]) -> str:
-    """The same table as in LaTeX."""
-    head, *body = _IN_MARKDOWN.rows(columns)
+def _markdown(columns: Sequence[Column]) -> str:
+    def text(plain: str) -> str:
+        return re.sub(r"([\\`*_\[\]<>#|~$&])", r"\\\1", escaped(plain))
+
+    def number(plain: str) -> str:
+        return plain.replace("+-", "± ")
+
+    heads = [text(one.head) for one in columns]
+    head, *body = _rows(columns, heads, (" ↑", " ↓"), "**%s**", text, number)
     line = [":--" if one.is_text else "--:" for one in columns]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, line, *body))
+
+
+def _rows(
+    columns: Sequence[Column],
+    heads: Sequence[str],
+    arrows: tuple[str, str],
+    bold: str,
+    text: Callable[[str], str],
+    number: Callable[[str], str],
+) -> list[list[str]]:
+    """The heads with units and arrows (up, down), then the cells of each row."""
+
+    def cell(column: Column, row: int) -> str:
+        plain = column.cells[row]
+        found = None if column.is_text else _NUMBER.fullmatch(plain)
+        if found is None:
+            return text(plain)
+        value = found[2]
+        return number(plain.replace(value, bold % value, 1) if row == column.best else plain)
+
+    arrow = {Direction.MAXIMIZE: arrows[0], Direction.MINIMIZE: arrows[1], None: ""}
+    units = [f" ({one.unit})" if one.unit else "" for one in columns]
+    goals = [arrow[one.direction] for one in columns]
+    rows = range(len(columns[0].cells))
+    head = ["".join(parts) for parts in zip(heads, units, goals, strict=True)]
+    return [head, *([cell(one, row) for one in columns] for row in rows)]
