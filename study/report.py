@@ -53,6 +53,10 @@ def main(
         typer.Option("--all", help="Include what is not on the front, marked."),
     ] = False,
     format: Annotated[Format, typer.Option(help="Output format.")] = Format.TABLE,
+    radii: Annotated[
+        str,
+        typer.Option(help="Also show certified test accuracy within these, such as 0.25,36/255,1."),
+    ] = "",
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with all points, for a browser.")
     ] = None,
@@ -81,22 +85,25 @@ def main(
     ):
         if list_studies:
             rule = "--list allows only --format and --tracking-uri"
-            _refuse_any(rule, names, objective, where, every, html, serve, optuna)
+            _refuse_any(rule, names, objective, where, every, radii, html, serve, optuna)
             from study.api.several import listing
 
             _print(listing(*_uris_of_each(uris, ["all"])), format, every)
             return
-        if optuna is not None and len(names) > 1:
-            cli.refuse(f"--optuna requires one study, but got {len(names)}")
+        for option, given in (("--optuna", optuna), ("--radii", radii)):
+            if given and len(names) > 1:
+                cli.refuse(f"{option} requires one study, but got {len(names)}")
         if serve:
             rule = "--serve allows one study, --objective, --where and --tracking-uri"
-            _refuse_any(rule, names[1:], every, html, optuna, format is not Format.TABLE)
+            _refuse_any(rule, names[1:], every, radii, html, optuna, format is not Format.TABLE)
             # The study that is followed may need every core, and the imports below take seconds.
             os.nice(10)
         studies = _opened(names or [None], uris, where, objective or ())
         if serve:
             _until_ctrl_c(studies[0].serve().url)
             return
+        if radii:
+            studies[0].results = studies[0].results.within(radii.split(","))
         from study.api.several import compare
 
         shown = compare(*studies) if len(studies) > 1 else studies[0]

@@ -207,6 +207,8 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
         (["tiny", "tiny"], "STUDY: each study must be named once, but got 'tiny' twice"),
         (["tiny", "nosuch"], "but there is no study 'nosuch'; there are tiny"),
         (["tiny", "x", "--optuna", "sqlite:///o.db"], "--optuna requires one study, but got 2"),
+        (["tiny", "x", "--radii", "0.5"], "--radii requires one study, but got 2"),
+        (["tiny", "--radii", "0.5,x"], "--radii: must be numbers of 0 or more, such as 0.5 or 36"),
         (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
         (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),
         (
@@ -268,6 +270,28 @@ def test_studies_of_one_name_on_two_servers_are_compared(
         assert [one["name"] for one in content["studies"]] == ["tiny", "tiny (2)"]
         # Of equal networks the front has those of the first study.
         assert {p["study"] for p in content["points"] if p["mark"] == "front"} == fronts
+
+
+def test_any_radii_are_shown_of_a_study_that_knew_none_of_them(finished: Path) -> None:
+    options = ["--all", "--radii", "0,1e-3,4", "--tracking-uri", f"sqlite:///{finished}/mlflow.db"]
+    table, by_csv, by_json = (
+        CliRunner().invoke(app, ["tiny", "--format", form, *options])
+        for form in ("table", "csv", "json")
+    )
+    assert {one.exit_code for one in (table, by_csv, by_json)} == {0}
+    for head in ("test cert@0 ", "test cert@0.001 ", "test cert@4 "):
+        assert table.stdout.splitlines()[1].count(head) == 1
+    points = {point["network"]: point["metrics"] for point in json.loads(by_json.stdout)["points"]}
+    rows = list(csv.DictReader(io.StringIO(by_csv.stdout)))
+    assert len(rows) == len(points) > 3
+    for row in rows:
+        metrics = points[row["network"]]
+        within = [metrics[f"test_certified_accuracy@{radius}"] for radius in ("0", "0.001", "4")]
+        assert [str(one) for one in within] == [
+            row[f"test_certified_accuracy@{radius}"] for radius in ("0", "0.001", "4")
+        ]
+        assert metrics["test_accuracy"] >= within[0] >= within[1] >= within[2]
+        assert within[2] == metrics["test_certified_accuracy"]
 
 
 @pytest.mark.parametrize(

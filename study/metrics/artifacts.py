@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
-from study.metrics.definitions import CERTIFIED_ACCURACY, VAL_ACCURACY
+from study.metrics.definitions import CERTIFIED_ACCURACY, TEST_CERTIFIED_ACCURACY, VAL_ACCURACY
 from study.metrics.reports import EpochReport
 
 # In each checkpoint of a trial.
@@ -30,6 +31,9 @@ certificate predicts, and LARGEST_PIXEL_ERROR."""
 VAL_RIGHT = "val_right.json"
 """Which images of the validation split are classified correctly, and for which of these that is
 proven within `radius`, l2, in pixels of [0, 1]; a bit per image."""
+TEST_RADII = "test_radii.json"
+"""The proven radius of each test image, l2, in pixels of [0, 1], negative where it is classified
+wrong: the certified accuracy within any radius follows. Its `radius` is the study's."""
 RECONSTRUCTIONS = "reconstructions.png"
 """Images above their reconstructions (paper, Figure 3) and the differences."""
 LARGEST_PIXEL_ERROR = "largest_pixel_error"
@@ -116,3 +120,31 @@ def _read_bits(content: bytes, key: str, metric: str, accuracy: float) -> list[b
             f"{metric} is {accuracy}"
         )
     return bits
+
+
+def packed_radii(radii: NDArray[np.float64], radius: float) -> dict[str, Any]:
+    """The content of TEST_RADII: float32, in the order of the images, rounded down, since what is
+    proven within a radius is also proven within a smaller one; -inf for NaN."""
+    known = np.where(np.isnan(radii), -np.inf, radii)
+    nearest = known.astype("<f4")
+    down = np.where(nearest > known, np.nextafter(nearest, np.float32(-np.inf)), nearest)
+    return {"radius": radius, "radii": base64.b64encode(down.astype("<f4").tobytes()).decode()}
+
+
+def read_radii(content: bytes, test_certified_accuracy: float) -> NDArray[np.float64]:
+    """The proven radii (n_images,) in a TEST_RADII file. Raises ValueError if the file cannot be
+    read, or gives another accuracy within the study's radius, a fraction in [0, 1]."""
+    try:
+        stored = json.loads(content)
+        raw = base64.b64decode(stored["radii"], validate=True)
+        radii = np.frombuffer(raw, "<f4").astype(np.float64)
+        certified = int((radii > float(stored["radius"])).sum()) / len(radii)
+    except (ArithmeticError, LookupError, RecursionError, TypeError, ValueError) as error:
+        raise ValueError(f"{TEST_RADII} cannot be read: {error!r}") from error
+    # Rounding down may have moved an image below the radius.
+    if not abs(test_certified_accuracy - certified) <= 1.5 / len(radii):
+        raise ValueError(
+            f"{TEST_RADII} has the fraction {certified:g} certified, but the run's "
+            f"{TEST_CERTIFIED_ACCURACY} is {test_certified_accuracy}"
+        )
+    return radii

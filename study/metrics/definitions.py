@@ -314,10 +314,10 @@ METRICS: dict[str, Metric] = {
 
 
 def meaning(name: str, direction: Direction = Direction.MAXIMIZE) -> Metric:
-    """What a reported number means. A metric of the user's own is known by its name, has four
-    significant digits, and goes in the `direction` given. Its noise is not known, so any difference
-    counts."""
-    return METRICS.get(name) or Metric(
+    """What a reported number means, with or without a radius after its name. A metric of the
+    user's own is known by its name, has four significant digits, and goes in the `direction` given.
+    Its noise is not known, so any difference counts."""
+    return METRICS.get(name.partition("@")[0]) or Metric(
         "measured by the study's own function on the validation split",
         name,
         name,

@@ -17,7 +17,7 @@ from study.pareto import certainty, points
 from study.results.front import Mark, Point
 from study.tracking.records import Records, TrialRecord
 
-_N_THREADS = 8  # files fetched at a time: a server may be far away
+N_THREADS = 8  # files fetched at a time: a server may be far away
 # The most networks near the front for which shares are estimated: more would take minutes.
 _MOST_RIVALS = 600
 # Metric -> the function that reads from VAL_RIGHT which images it counts.
@@ -117,7 +117,7 @@ def counted_images(
             return runs[0]
         return {name: np.mean([run[name] for run in runs], axis=0) for name in metrics}
 
-    with ThreadPoolExecutor(_N_THREADS) as pool:
+    with ThreadPoolExecutor(N_THREADS) as pool:
         by_point = list(pool.map(images, wanted))
     if len({len(one[name]) for one in by_point for name in metrics}) > 1:
         raise UnsureError("how sure accuracies are is not said: their splits differ in size")

@@ -35,9 +35,10 @@ class Numbers:
     the metric's resolution."""
 
     def __init__(self, points: Sequence[Point]) -> None:
+        names = {*METRICS, *(name for point in points for name in point.metrics)}
         self._decimals = {
             name: _decimals([p.metrics[name] for p in points if name in p.metrics], resolution.n)
-            for name, resolution in ((name, m.resolution) for name, m in METRICS.items())
+            for name, resolution in ((name, meaning(name).resolution) for name in names)
             if isinstance(resolution, Decimals)
         }
 

@@ -4,17 +4,26 @@ computed once. Every table, page and file of a study is a view of its report."""
 import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
 from study.errors import FailedError, OutageError, TrackingError, UserError, printable
-from study.metrics.definitions import VAL_ACCURACY, Direction, Metric, current_name
+from study.metrics.definitions import (
+    ATTACKED_ACCURACY,
+    METRICS,
+    TEST_CERTIFIED_ACCURACY,
+    VAL_ACCURACY,
+    Direction,
+    Metric,
+    current_name,
+)
 from study.metrics.goals import Constraint, Objective, as_in_a_file, relative_violations
 from study.metrics.reports import TrialStatus
 from study.results import spent
 from study.results.answers import with_answers
 from study.results.front import Mark, Point, Ranking, marked
+from study.results.radii import checked, name_within, with_radii
 from study.results.recommended import Recommendation, recommendations
 from study.results.where import parse
 from study.tracking.handles import runs_by_label
@@ -39,16 +48,41 @@ class Report(Ranking):
         unsure: why the certainty of the front, or a part of it, is unknown, a sentence; None if it
             is known.
         records: where the report was read; None if it was made from given records.
+        radii: besides the study's own, at which networks have the certified accuracy of the test
+            images; it steers nothing.
     """
 
     study: StudyRecord
     where: str = ""
     unsure: str | None = None
     records: Records | None = field(default=None, repr=False, compare=False)
+    radii: tuple[float, ...] = ()
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        return self.study.config.known_metrics
+        certified = METRICS[TEST_CERTIFIED_ACCURACY]
+        within = {name_within(radius): certified.at(radius) for radius in self.radii}
+        return {**self.study.config.known_metrics, **within}
+
+    def within(self, radii: Sequence[float | str]) -> "Report":
+        """The report with these `radii`. Raises UserError if one is bad, or if files cannot be
+        read."""
+        wanted = checked(radii)
+        return replace(self, points=with_radii(self.points, wanted, self.files), radii=wanted)
+
+    def by_radius(self) -> "pd.DataFrame":
+        """A row for each network, the front first, and each of `radii`; see `Study.radii`."""
+        import pandas as pd
+
+        own = self.study.config.evaluation.radius
+        rows = [
+            (point.handle, radius, point.metrics.get(name_within(radius)), attacked)
+            for point in self.ranked(every=True)
+            for radius in self.radii
+            for attacked in [point.metrics.get(ATTACKED_ACCURACY) if radius == own else None]
+        ]
+        frame = pd.DataFrame(rows, columns=["network", "radius", "certified", "attacked"])
+        return frame.astype({"certified": float, "attacked": float})
 
     @property
     def files(self) -> Records:

@@ -1,10 +1,11 @@
 """A stored network, measured again on its data."""
 
 import json
+import math
 import tempfile
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
-from itertools import islice
+from itertools import islice, zip_longest
 from operator import ne
 from pathlib import Path
 from typing import Any
@@ -12,11 +13,20 @@ from typing import Any
 from models import NETWORK, Certificate, IResNet, is_import_path
 from study.config.trial import TrialConfig
 from study.errors import OwnCodeError, UserError
-from study.metrics.artifacts import CERTIFICATE, INVERSE, VAL_RIGHT, read_certified, read_right
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    INVERSE,
+    TEST_RADII,
+    VAL_RIGHT,
+    read_certified,
+    read_radii,
+    read_right,
+)
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
     CERTIFIED_ACCURACY,
     RECONSTRUCTION_ERROR,
+    TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
 )
 from study.tracking.stored_model import Stored, digest_of_data
@@ -111,6 +121,13 @@ def differences(
     n_other = max(sum(map(ne, theirs, ours.tolist())) for theirs, ours in kept)
     if n_other > MOST_IMAGES * n_images:
         problems.append(f"run: {VAL_RIGHT} is wrong about {n_other} of {n_images} images")
+    if TEST_RADII in stored.files:  # networks of earlier versions lack it
+        stated = read_radii(stored.files[TEST_RADII], logged[TEST_CERTIFIED_ACCURACY]).tolist()
+        radii = test_answers.radii.nan_to_num(nan=-math.inf, neginf=-math.inf).tolist()
+        pairs = zip_longest(stated, radii, fillvalue=math.inf)
+        n_other = sum(not is_same("radius", *pair, rounding) for pair in pairs)
+        if n_other > MOST_IMAGES * len(radii):
+            problems.append(f"run: {TEST_RADII} is wrong about {n_other} of {len(radii)} images")
     return problems, tuple(compared)
 
 

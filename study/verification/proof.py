@@ -18,12 +18,20 @@ from typing import Any
 from models import NETWORK, IResNet, certify, proven_dtype, read_network
 from study.config.trial import ALONE
 from study.errors import TrackingError, printable, some
-from study.metrics.artifacts import CERTIFICATE, VAL_RIGHT, read_certified, read_right
+from study.metrics.artifacts import (
+    CERTIFICATE,
+    TEST_RADII,
+    VAL_RIGHT,
+    read_certified,
+    read_radii,
+    read_right,
+)
 from study.metrics.definitions import (
     BLOCK_LIPSCHITZ_UPPER_BOUND,
     CERTIFIED_ACCURACY,
     METRICS,
     PROVEN_METRICS,
+    TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
 )
 from study.tracking import clone
@@ -199,6 +207,9 @@ def _other_training(network: Mapping[str, Any], stored: Stored) -> Iterator[str]
     try:
         read_right(right, metrics.get(VAL_ACCURACY, math.nan))
         read_certified(right, metrics.get(CERTIFIED_ACCURACY, math.nan))
+        if TEST_RADII in stored.files:  # networks of earlier versions lack it
+            accuracy = metrics.get(TEST_CERTIFIED_ACCURACY, math.nan)
+            read_radii(stored.files[TEST_RADII], accuracy)
     except ValueError as error:
         yield str(error)
 

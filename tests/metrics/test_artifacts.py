@@ -3,9 +3,10 @@ import json
 import random
 import struct
 
+import numpy as np
 import pytest
 
-from study.metrics.artifacts import packed, read_certified, read_right
+from study.metrics.artifacts import packed, packed_radii, read_certified, read_radii, read_right
 
 
 @pytest.mark.parametrize("n", [1, 7, 8, 9, 288, 1001])
@@ -56,3 +57,55 @@ def test_what_is_certified_has_its_own_bits_radius_and_accuracy() -> None:
         read_certified(content, 0.75)
     with pytest.raises(ValueError, match=r"cannot be read: it must have a bit for each"):
         read_certified(json.dumps({**stored, "certified": ""}).encode(), 0.25)
+
+
+def test_a_stored_radius_is_the_largest_float32_that_is_proven() -> None:
+    generator = np.random.default_rng(0)
+    given = np.concatenate(
+        [
+            generator.normal(size=1000) * 10.0 ** generator.integers(-30, 3, 1000),
+            generator.normal(size=100).astype(np.float32),  # which stay as they are
+            [0.0, -np.inf, 28.0, 1e-300, -1e-300],
+        ]
+    )
+    content = json.dumps(packed_radii(given, 0.5)).encode()
+    read = read_radii(content, float((given > 0.5).mean()))
+    assert (read <= given).all()
+    above = np.nextafter(read.astype(np.float32), np.float32(np.inf))
+    assert (above[read > -np.inf] > given[read > -np.inf]).all()
+    assert (read[1000:1103] == given[1000:1103]).all()
+    # Between a float32 and the next one, too.
+    for radius in [*generator.uniform(0, 3, 20), *(given[1000:1100] - 1e-12)]:
+        assert (read > radius).sum() == (given > radius).sum()
+    nan = json.dumps(packed_radii(np.array([np.nan, 1.0]), 0.5)).encode()
+    assert read_radii(nan, 0.5).tolist() == [-np.inf, 1.0]
+
+
+def test_radii_are_read_with_their_own_accuracy_alone() -> None:
+    content = json.dumps(packed_radii(np.array([0.1, 0.2, 0.6, -1.0] * 100), 0.15)).encode()
+    assert len(read_radii(content, 0.5)) == 400
+    for other in (0.505, 0.495, 1.0, float("nan")):
+        with pytest.raises(
+            ValueError, match=r"^test_radii\.json has the fraction 0\.5 certified, but .* is "
+        ):
+            read_radii(content, other)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        None,
+        [],
+        {},
+        {"radius": 0.5},
+        {"radius": 0.5, "radii": ""},
+        {"radius": 0.5, "radii": "AAA="},
+        {"radius": 0.5, "radii": "?"},
+        {"radius": "x", "radii": "AACAPw=="},
+        {"radius": [0.5, 0.5], "radii": "AACAPw=="},
+        {"radius": 0.5, "radii": [1.0]},
+    ],
+)
+def test_what_are_no_radii_is_refused(content: object) -> None:
+    with pytest.raises(ValueError, match=r"^test_radii\.json cannot be read"):
+        read_radii(json.dumps(content).encode(), 1.0)

@@ -116,7 +116,7 @@ def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: R
         metrics = by_network[network]
         assert line["y"] == sorted(line["y"], reverse=True)
         # Of a network whose answers rounding changes for few images.
-        assert 0 <= metrics["val_accuracy"] - line["y"][0] < 0.05
+        assert 0 <= metrics["test_accuracy"] - line["y"][0] < 0.05
         n_attacked += "attacked_accuracy" in metrics
     crosses = [trace for trace in drawn["certified"] if trace["mode"] == "markers"]
     assert len(crosses) == n_attacked > 0

@@ -1,15 +1,17 @@
 """What no proof covers: figures that are measured again on the data, and what they mean."""
 
+import base64
 import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import yaml
 
 from models import certify, read_network
-from study.metrics.artifacts import VAL_RIGHT, packed
+from study.metrics.artifacts import TEST_RADII, VAL_RIGHT, packed, packed_radii
 from study.metrics.definitions import PROVEN_METRICS
 from study.tracking.client import Client
 from study.tracking.records import Records, StudyRecord
@@ -39,6 +41,17 @@ def raise_what_is_right(stored: Stored) -> None:
     stored.edit("val_right.json", all_set)
     for name in ("val_accuracy", "certified_accuracy"):
         metric(name, lambda _: 1.0)(stored)
+
+
+def raise_the_radii(stored: Stored) -> None:
+    """Every test image is certified, and both places say so."""
+
+    def all_above(content: dict[str, Any]) -> None:
+        n_images = len(base64.b64decode(content["radii"])) // 4
+        content.update(packed_radii(np.full(n_images, 5.0), content["radius"]))
+
+    stored.edit("test_radii.json", all_above)
+    metric("test_certified_accuracy", lambda _: 1.0)(stored)
 
 
 def negate_the_answers(stored: Stored) -> None:
@@ -115,7 +128,11 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
             "val_right.json is wrong about ",
         ),
         off("test_accuracy", lambda v: v + 0.05),
-        off("test_certified_accuracy", lambda v: v + 0.05),
+        (
+            raise_the_radii,
+            "its metric test_certified_accuracy is 1.0, but the network has ",
+            "test_radii.json is wrong about ",
+        ),
         off("attacked_accuracy", lambda v: v + 0.05),
         off("val_loss", lambda v: v * 0.9),
         off("median_radius", lambda v: v + 0.01),
@@ -158,6 +175,7 @@ ON_DATA: dict[str, tuple[tuple[Callable[[Stored], None], *tuple[str, ...]], ...]
             "on_validation_split.radius is ",
             "on_validation_split.certified_accuracy is ",
             "val_right.json is wrong about ",
+            "test_radii.json is wrong about ",
         ),
     ),
     "another network": (
@@ -198,18 +216,23 @@ def claim_a_smaller_radius(stored: Stored, study: StudyRecord) -> float:
     set_in_study(stored, study, "evaluation", {"radius": radius})
     metric("certified_accuracy", lambda _: accuracy)(stored)
     # These depend on the radius as well.
-    for name in ("attacked_accuracy", "lost_to_rounding", "test_certified_accuracy"):
+    for name in ("attacked_accuracy", "lost_to_rounding"):
         forget(stored, name)
     return float(radius)
 
 
 def certify_more(stored: Stored, study: StudyRecord, radius: float) -> None:
     """Let the files of the run have the images as certified that are at this radius."""
-    val = sources.load(study.config.data).val
-    network = read_network(stored.folder / DATA)
-    answers = evaluate(network, val, "float32", certify(network))
-    content = packed(answers.right.tolist(), answers.certified(radius).tolist(), radius)
+    dataset, network = sources.load(study.config.data), read_network(stored.folder / DATA)
+    val, test = (
+        evaluate(network, split, "float32", certify(network))
+        for split in (dataset.val, dataset.test)
+    )
+    content = packed(val.right.tolist(), val.certified(radius).tolist(), radius)
     (stored.of_run / VAL_RIGHT).write_text(json.dumps(content))
+    radii = packed_radii(test.radii.numpy(), radius)
+    (stored.of_run / TEST_RADII).write_text(json.dumps(radii))
+    metric("test_certified_accuracy", lambda _: test.certified_accuracy(radius))(stored)
 
 
 def test_a_figure_keeps_the_radius_that_it_was_measured_with(

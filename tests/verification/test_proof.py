@@ -118,6 +118,22 @@ def test_the_accuracies_must_be_those_of_the_images_that_are_right_and_certified
         assert "run: val_right.json " in stored.refused()
 
 
+def test_the_certified_test_accuracy_must_be_that_of_the_radii(stored: Stored) -> None:
+    path = stored.of_run / "test_radii.json"
+    logged = json.loads(stored.run.data.tags[RUN_FILES])
+    content = json.loads(path.read_text())
+    for changed in ({**content, "radius": 1e-6}, {"radius": 4.0}, "[" * 5000):
+        path.write_text(changed if isinstance(changed, str) else json.dumps(changed))
+        stored.tag(RUN_FILES, json.dumps(manifest(stored.of_run)))
+        assert "run: test_radii.json " in stored.refused()
+    # Networks of earlier versions have no such file, and say nothing of one.
+    path.unlink()
+    assert "run: it must have test_radii.json, but has not" in stored.refused()
+    del logged["test_radii.json"]
+    stored.tag(RUN_FILES, json.dumps(logged))
+    stored.verified()
+
+
 def test_a_sample_that_is_not_that_of_the_network_is_refused(stored: Stored) -> None:
     sample = stored.sample
     assert sample.keys() == {"coeff", "n_power_iterations", "dropout"}

@@ -89,8 +89,9 @@ def metric_columns(
     columns = [Column("network", [point.handle for point in ranked], is_text=True)]
     if every:
         columns.append(Column("mark", [point.mark.value for point in ranked], is_text=True))
-    for name in leading_metrics(ranked, ranking.objectives):
-        if name not in metrics:
+    within = [name for name in metrics if "@" in name]  # a radius, see study.results.radii
+    for name in [*leading_metrics(ranked, ranking.objectives), *within]:
+        if name not in metrics or metrics[name].short in (column.head for column in columns):
             continue
         column = _of_metric(metrics[name], name, ranked, numbers)
         if name in sought:

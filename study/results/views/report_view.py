@@ -251,7 +251,7 @@ def _network(report: Report, point: Point) -> dict[str, Any]:
     certificate = json.loads(read(CERTIFICATE) or "{}")
     inverse = json.loads(read(INVERSE) or "{}")
     image = read(RECONSTRUCTIONS)
-    curve = certificate.get("on_validation_split", {})
+    curve = certificate.get("on_test_split", {})
     attained = certificate.get("empirical_lipschitz", [])
     trial = report.study.config.resolve(point.first.sample, seed=0)
     attacked = point.first.metrics.get(ATTACKED_ACCURACY)

@@ -25,8 +25,10 @@ from study.metrics.artifacts import (
     INVERSE,
     LARGEST_PIXEL_ERROR,
     RECONSTRUCTIONS,
+    TEST_RADII,
     VAL_RIGHT,
     packed,
+    packed_radii,
 )
 from study.trial.data.tensors import Dataset, normalized
 from study.trial.measured.evaluation import (
@@ -82,8 +84,8 @@ def save_network(
     dataset: Dataset,
     base: IResNet | None = None,
 ) -> None:
-    """Write a network as `write_network` does, with CERTIFICATE, INVERSE, VAL_RIGHT and
-    RECONSTRUCTIONS.
+    """Write a network as `write_network` does, with CERTIFICATE, INVERSE, VAL_RIGHT,
+    TEST_RADII and RECONSTRUCTIONS.
 
     Args:
         answers: of the network.
@@ -123,7 +125,9 @@ def save_network(
     }
     right, certified = answers.val.right, answers.val.certified(trial.radius)
     kept = packed(right.tolist(), certified.tolist(), trial.radius)
-    for name, content in ((CERTIFICATE, proof), (INVERSE, inverse), (VAL_RIGHT, kept)):
+    radii = packed_radii(answers.test.radii.numpy(), trial.radius)
+    files = {CERTIFICATE: proof, INVERSE: inverse, VAL_RIGHT: kept, TEST_RADII: radii}
+    for name, content in files.items():
         (folder / name).write_text(json.dumps(content, indent=1) + "\n")
 
 

@@ -83,7 +83,7 @@ const certifiedTraces = (network, k) => [
 const drawCertified = () => {
   react("certified-plot", eachChosen(certifiedTraces), {
     xaxis: axis("radius, l2, pixels from 0 to 1", { rangemode: "tozero" }),
-    yaxis: axis("certified accuracy", { range: [0, 1.02] }),
+    yaxis: axis("certified test accuracy", { range: [0, 1.02] }),
   });
 };
 const inverseTrace = (network, k) => ({
