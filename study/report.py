@@ -60,6 +60,10 @@ def main(
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with all points, for a browser.")
     ] = None,
+    figures: Annotated[
+        Path | None,
+        typer.Option(help="Also write the figures into this folder, as SVG and PDF for print."),
+    ] = None,
     serve: Annotated[
         bool,
         typer.Option(
@@ -85,17 +89,18 @@ def main(
     ):
         if list_studies:
             rule = "--list allows only --format and --tracking-uri"
-            _refuse_any(rule, names, objective, where, every, radii, html, serve, optuna)
+            _refuse_any(rule, names, objective, where, every, radii, html, figures, serve, optuna)
             from study.api.several import listing
 
             _print(listing(*_uris_of_each(uris, ["all"])), format, every)
             return
-        for option, given in (("--optuna", optuna), ("--radii", radii)):
+        for option, given in (("--optuna", optuna), ("--radii", radii), ("--figures", figures)):
             if given and len(names) > 1:
                 cli.refuse(f"{option} requires one study, but got {len(names)}")
         if serve:
             rule = "--serve allows one study, --objective, --where and --tracking-uri"
-            _refuse_any(rule, names[1:], every, radii, html, optuna, format is not Format.TABLE)
+            others = names[1:], every, radii, html, figures, optuna, format is not Format.TABLE
+            _refuse_any(rule, *others)
             # The study that is followed may need every core, and the imports below take seconds.
             os.nice(10)
         studies = _opened(names or [None], uris, where, objective or ())
@@ -107,7 +112,7 @@ def main(
         from study.api.several import compare
 
         shown = compare(*studies) if len(studies) > 1 else studies[0]
-        written = _written(shown, html, studies[0], optuna)
+        written = _written(shown, html, studies[0], optuna, figures)
         # A comparison adds the tracking URI of each network itself.
         of_each = uris if len(studies) == 1 else [""]
         options = [word for uri in of_each for word in ("--tracking-uri", uri) if word]
@@ -135,12 +140,17 @@ def _opened(
     ]
 
 
-def _written(shown: "Shown", html: Path | None, study: "Study", optuna: str | None) -> list[str]:
-    """Write the page and the Optuna study, if they were asked for; returns where each is."""
-    written = []
+def _written(
+    shown: "Shown", html: Path | None, study: "Study", optuna: str | None, figures: Path | None
+) -> list[str]:
+    """Write the page, the Optuna study and the figures, if they were asked for; returns where each
+    is."""
+    written = list[str]()
     # `Path.is_dir` raises OSError for a name that is too long.
     if html is not None and not os.path.isdir(html.parent):
         cli.refuse(f"--html must be in a folder that is there, but got {html}")
+    if figures is not None:
+        written += map(str, study.write_figures(figures))
     if optuna is not None:
         written.append(f"{study.name} in {study.export(optuna)}")
     if html is not None:

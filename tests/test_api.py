@@ -44,7 +44,7 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
     assert narrower.points.empty
     assert "no network has val_accuracy > 2" in repr(narrower)
     alone = study.open("tiny", objectives=["val_loss:minimize"], tracking_uri=uri)
-    with pytest.raises(study.UserError, match="a trade must have two objectives"):
+    with pytest.raises(study.UserError, match="a study must have two objectives"):
         alone.figure("front")
 
 
@@ -72,7 +72,11 @@ def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
         (lambda: study.open("nope", tracking_uri=uri), f"name: {absent}"),
         (lambda: opened.load("nope/0001"), f"network: {absent}"),
         (lambda: opened.verify("tiny/0001"), "network: must be"),
-        (lambda: opened.figure("pie"), 'kind: must be "front", but got'),
+        (
+            lambda: opened.write_figures(tmp_path / "no" / "figures"),
+            "path: the folder must be writable, but ",
+        ),
+        (lambda: opened.figure("pie"), 'kind: must be "front", "radii" or "inverse", but got'),
         (
             lambda: opened.write_page(tmp_path / "no" / "x.html"),
             "path: the file must be writable, but ",

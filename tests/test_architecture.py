@@ -74,6 +74,7 @@ MAY_BE_IMPORTED_BY = {
     "moocore": {"pareto"},
     "scipy": {"pareto"},
     "plotly": {"results", "api"},
+    "matplotlib": {"results", "api"},
     "pandas": {"results", "api"},
     "rich": {"execution", "results", "api"},
     "psycopg": {"head"},

@@ -208,6 +208,11 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
         (["tiny", "nosuch"], "but there is no study 'nosuch'; there are tiny"),
         (["tiny", "x", "--optuna", "sqlite:///o.db"], "--optuna requires one study, but got 2"),
         (["tiny", "x", "--radii", "0.5"], "--radii requires one study, but got 2"),
+        (["tiny", "x", "--figures", "f"], "--figures requires one study, but got 2"),
+        (
+            ["tiny", "--figures", str(tmp_path / "no" / "f")],
+            "--figures: the folder must be writable, but",
+        ),
         (["tiny", "--radii", "0.5,x"], "--radii: must be numbers of 0 or more, such as 0.5 or 36"),
         (["tiny", "x", "y", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 3"),
         (["tiny", "--tracking-uri", "sqlite:///b.db"], "but got 2 for 1"),
@@ -292,6 +297,18 @@ def test_any_radii_are_shown_of_a_study_that_knew_none_of_them(finished: Path) -
         ]
         assert metrics["test_accuracy"] >= within[0] >= within[1] >= within[2]
         assert within[2] == metrics["test_certified_accuracy"]
+
+
+def test_figures_are_written_into_a_folder(finished: Path, tmp_path: Path) -> None:
+    uri = f"sqlite:///{finished}/mlflow.db"
+    folder = tmp_path / "figures"
+    done = CliRunner().invoke(app, ["tiny", "--figures", str(folder), "--tracking-uri", uri])
+    assert done.exit_code == 0, done.output
+    names = [f"{kind}.{form}" for kind in ("front", "radii", "inverse") for form in ("svg", "pdf")]
+    assert sorted(path.name for path in folder.iterdir()) == sorted(names)
+    assert [line for line in done.stderr.splitlines() if line.startswith("written: ")] == [
+        f"written: {folder / name}" for name in names
+    ]
 
 
 @pytest.mark.parametrize(

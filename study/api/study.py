@@ -24,6 +24,7 @@ from study.tracking.records import Records
 if TYPE_CHECKING:
     import pandas as pd
     import plotly.graph_objects as go
+    from matplotlib.figure import Figure
 
     from models import IResNet
     from study.api.launched import Loop, Outcome
@@ -202,11 +203,28 @@ class Study(Shown):
         return self.results.within(radii).by_radius()
 
     def figure(self, kind: str = "front") -> "go.Figure":
-        """A figure of the study: "front", the first objective against each of the others. Raises
-        UserError for another kind, or if the study has one objective."""
+        """A figure of the study: "front", the first objective against each of the others; or of the
+        recommended networks "radii", the certified accuracy of the test images against the radius,
+        or "inverse", the reconstruction error against the steps. Raises UserError for another kind,
+        or if there is nothing to draw."""
         from study.results.views.figure import figure
 
         return figure(self.results, kind)
+
+    def plot(self, kind: str = "front") -> "Figure":
+        """The same figure of matplotlib, for print: a column of a paper wide, readable in gray."""
+        from study.results.views.plot import plotted
+
+        return plotted(self.figure(kind))
+
+    @renamed({"figures": "path"})
+    def write_figures(self, path: str | Path) -> list[Path]:
+        """Write all figures of `plot` into a folder, as SVG and PDF; returns the files. Raises
+        UserError if one cannot be written."""
+        from study.results.views.figure import figures
+        from study.results.views.plot import write
+
+        return write(Path(path), figures(self.results))
 
     def serve(self) -> "Server":
         """Serve the study's page on this host until the server's `close()` or the process ends. Its

@@ -90,6 +90,15 @@ def test_it_opens_from_a_file_and_asks_for_nothing(look: Pages, real: Real) -> N
     buttons = page.locator(".modebar-btn").evaluate_all("all => all.map(b => b.dataset.title)")
     assert "Zoom" in buttons
     assert not [title for title in buttons if re.search("share|cloud|send|studio", title, re.I)]
+    # What is drawn can be saved.
+    plot = page.locator("#certified-plot")
+    plot.hover()
+    with page.expect_download() as saved:
+        plot.locator("[data-title='Save as SVG']").click()
+    assert saved.value.suggested_filename == "certified-plot.svg"
+    svg = saved.value.path().read_text()
+    assert svg.startswith("<svg ")
+    assert "certified test accuracy" in svg
 
 
 def test_proofs_stand_beside_what_slopes_and_attacks_attain(look: Pages, real: Real) -> None:

@@ -1,4 +1,7 @@
-"""A report as a figure in a notebook."""
+"""A report as figures in a notebook; views.plot draws them for print."""
+
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
@@ -7,24 +10,54 @@ from study.errors import UserError
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
 from study.results.front import Mark
 from study.results.report import Report
+from study.results.views.report_view import network_content
+
+KINDS = "front", "radii", "inverse"
+# In gray they differ as well: by symbol or dash, and in lightness.
+_MARKS = (
+    (Mark.DOMINATED, "circle-open", 6, "#b0b0b0"),
+    (Mark.CONTROL, "square", 8, "#003d2d"),
+    (Mark.FRONT, "circle", 11, "#0072b2"),
+)
+_LINES = (
+    ("#000000", "solid", "circle"),
+    ("#d55e00", "dash", "square"),
+    ("#00588a", "dot", "diamond"),
+    ("#e0a800", "dashdot", "triangle-up"),
+)
 
 
 def figure(report: Report, kind: str) -> go.Figure:
-    """A figure of a study for a notebook: "front", the first objective against each of the others.
-    Raises UserError for another kind, or if the study has one objective."""
-    if kind != "front":
-        raise UserError('must be "front"', "kind", kind)
+    """A figure of a study, as `Study.figure` describes it. Raises UserError for another kind, or if
+    there is nothing to draw."""
+    if kind not in KINDS:
+        raise UserError('must be "front", "radii" or "inverse"', "kind", kind)
+    made = figures(report, [kind])
+    if not made:
+        needed = "two objectives" if kind == "front" else "a recommended network with its files"
+        raise UserError(f"a study must have {needed} for it, but has not", "kind", kind)
+    return made[kind]
+
+
+def figures(report: Report, kinds: Sequence[str] = KINDS) -> dict[str, go.Figure]:
+    """Kind -> figure, for those kinds of which the study has anything to draw."""
+    makes = {"front": _front, "radii": _radii, "inverse": _inverse}
+    made = {kind: makes[kind](report) for kind in kinds}
+    title = {"title": report.study.name, "template": "simple_white"}
+    return {
+        kind: drawn.update_layout(title)
+        for kind, drawn in made.items()
+        if any(len(trace.x) for trace in drawn.data)
+    }
+
+
+def _front(report: Report) -> go.Figure:
     first, *others = (objective.metric for objective in report.objectives)
     if not others:
-        raise UserError(f"a trade must have two objectives, but there is {first} alone", "kind")
+        return go.Figure()
     drawn = make_subplots(cols=len(others), shared_yaxes=True, horizontal_spacing=0.03)
     for column, other in enumerate(others, start=1):
-        # The symbols of the page.
-        for mark, symbol, size, color in (
-            (Mark.DOMINATED, "circle-open", 6, "#b0b0b0"),
-            (Mark.CONTROL, "square", 8, "#00795a"),
-            (Mark.FRONT, "circle", 11, "#0072b2"),
-        ):
+        for mark, symbol, size, color in _MARKS:
             networks = report.frame[report.frame["mark"] == mark.value]
             points = go.Scatter(
                 x=networks[other],
@@ -37,7 +70,47 @@ def figure(report: Report, kind: str) -> go.Figure:
                 marker={"symbol": symbol, "size": size, "color": color},
             )
             drawn.add_trace(points, 1, column)
-        scale = "log" if other == BLOCK_LIPSCHITZ_UPPER_BOUND else "linear"
-        drawn.update_xaxes(title=report.metrics[other].title, type=scale, col=column)
-    drawn.update_yaxes(title=report.metrics[first].title, col=1)
-    return drawn.update_layout(title=report.study.name, template="simple_white")
+        metric = report.metrics[other]
+        is_log = metric.in_decades or other == BLOCK_LIPSCHITZ_UPPER_BOUND
+        drawn.update_xaxes(title=metric.title, type="log" if is_log else "linear", col=column)
+    return drawn.update_yaxes(title=report.metrics[first].title, col=1)
+
+
+def _radii(report: Report) -> go.Figure:
+    drawn = go.Figure()
+    for name, content, color, dash, _ in _recommended(report):
+        curve, attack = content["certified"], content["attack"]
+        # Between two radii, what is proven at the larger one.
+        line = {"color": color, "dash": dash, "shape": "vh"}
+        drawn.add_scatter(
+            x=curve["radii"], y=curve["accuracies"], name=name, mode="lines", line=line
+        )
+        if attack is not None and curve["radii"]:
+            marker = {"symbol": "x", "size": 9, "color": color}
+            x, y = [attack["radius"]], [attack["accuracy"]]
+            drawn.add_scatter(x=x, y=y, name=f"{name}: attacked", mode="markers", marker=marker)
+    drawn.update_xaxes(title="radius, l2, pixels from 0 to 1")
+    return drawn.update_yaxes(title="certified test accuracy", range=[0, 1.02])
+
+
+def _inverse(report: Report) -> go.Figure:
+    drawn = go.Figure()
+    for name, content, color, dash, symbol in _recommended(report):
+        of, look = content["inverse"], {"color": color, "dash": dash}
+        marker = {"symbol": symbol, "size": 6}
+        drawn.add_scatter(
+            x=of["n_steps"],
+            y=of["errors"],
+            name=name,
+            line=look,
+            marker=marker,
+            mode="lines+markers",
+        )
+    drawn.update_xaxes(title="steps in every block")
+    return drawn.update_yaxes(title="reconstruction error, l2", type="log")
+
+
+def _recommended(report: Report) -> Iterator[tuple[str, dict[str, Any], str, str, str]]:
+    """Yield the name of each recommended network, what is stored with it, and its look."""
+    for one, look in zip(report.recommended, _LINES, strict=False):
+        yield ", ".join(one.aliases), network_content(report, one.point), *look

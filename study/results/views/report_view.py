@@ -114,7 +114,7 @@ def _files(report: Report) -> Section:
         points = [*(one.point for one in report.recommended), *report.front]
         points = points[: n_chosen + MOST_NETWORKS]
     named = {point.handle: point for point in points}
-    left = [_network(report, point) for point in named.values()]
+    left = [network_content(report, point) for point in named.values()]
     content = {"networks": left, "n_chosen": n_chosen}
     is_there = any(one["layers"] for one in left)
     return Section("networks", content, "" if is_there else "no network left a certificate")
@@ -240,7 +240,7 @@ def _columns(report: Report) -> dict[str, Any]:
     }
 
 
-def _network(report: Report, point: Point) -> dict[str, Any]:
+def network_content(report: Report, point: Point) -> dict[str, Any]:
     """The certificate, radii, inverse and reconstructions of a network."""
     run_id = point.first.run_id
     artifacts = report.files.artifacts(run_id)

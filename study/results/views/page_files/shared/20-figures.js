@@ -158,8 +158,14 @@ const whenSeen = (id, how) => {
 };
 const react = (id, traces, more) => {
   if (!("Plotly" in globalThis)) return; // all is drawn again once it is there
+  const save = {
+    name: "Save as SVG",
+    icon: Plotly.Icons.camera,
+    click: (plot) => Plotly.downloadImage(plot, { format: "svg", filename: id, width: null, height: null }),
+  };
   try {
-    return Plotly.react(byId(id), traces, layout(more), CONFIG);
+    const config = { ...CONFIG, modeBarButtonsToAdd: [save] };
+    return Plotly.react(byId(id), traces, layout(more), config);
   } catch (error) {
     byId(id).textContent = `This figure cannot be drawn here: ${error.message || error}`;
     throw error;
