@@ -78,6 +78,10 @@ else:
     _HOMES = {name: room for room, names in _ROOMS.items() for name in names.split()}
 
     def __getattr__(name: str) -> Any:
+        if name == "__all__":
+            # pdoc and `help` ask for it, and then look into the module's dictionary alone.
+            globals().update({each: __getattr__(each) for each in _HOMES})
+            return list(_HOMES)
         if name not in _HOMES:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         found = getattr(import_module(_HOMES[name]), name)

@@ -84,6 +84,10 @@ sys.meta_path.insert(0, _ModelsBesideThis())
 
 
 def __getattr__(name: str) -> Any:
+    if name == "__all__":
+        # pdoc and `help` ask for it, and then look into the module's dictionary alone.
+        globals().update({each: __getattr__(each) for each in _OFFERED})
+        return list(_OFFERED)
     if name not in _OFFERED:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
     return getattr(import_module(_OFFERED[name]), name)

@@ -38,10 +38,10 @@ LONG_FILES = {
 # `pytest -m fast` does not import them: some need packages outside the extra `fast`, such as Ray's
 # cluster launcher (test_cluster_yaml) and optuna-dashboard (test_export).
 SLOW_FILES = LONG_FILES | {
-    "test_browser", "test_browser_study", "test_browser_text", "test_cluster_yaml",
-    "test_comparison_page", "test_delete", "test_export", "test_family_study", "test_figure",
-    "test_handles",
-    "test_hostile_input", "test_kuberay", "test_launch", "test_moved", "test_nodes",
+    "test_api_pages", "test_browser", "test_browser_study", "test_browser_text",
+    "test_cluster_yaml", "test_comparison_page", "test_delete", "test_export", "test_family_study",
+    "test_figure", "test_handles", "test_hostile_input", "test_kuberay", "test_launch",
+    "test_moved", "test_nodes",
     "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda", "test_readme",
     "test_remote_root", "test_serving", "test_wheel",
 }  # fmt: skip

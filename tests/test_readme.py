@@ -40,10 +40,12 @@ CHECKS = [command for command in COMMANDS if command.startswith("python -m pytes
 SERVING = [command for command in COMMANDS if command.startswith("mlflow server")]
 CLUSTER = [command for command in COMMANDS if re.match(r"\(umask 077; ray |ray ", command)]
 SETTING = [command for command in COMMANDS if command.startswith("export ")]
+# tests/test_api_pages.py runs it.
+API_PAGES = [command for command in COMMANDS if command.startswith("python -m pdoc ")]
 RUN = [
     command
     for command in COMMANDS
-    if command not in (*INSTALLING, *BENCHMARKS, *CHECKS, *SERVING, *CLUSTER, *SETTING)
+    if command not in (*INSTALLING, *BENCHMARKS, *CHECKS, *SERVING, *CLUSTER, *SETTING, *API_PAGES)
     # The first of all, which the installing command runs by its other name; and one each of
     # tests/test_own_code.py and tests/cluster/check_aws.py.
     and command not in ("python -m study.launch digits", "python -m study.launch own.yaml")
@@ -74,7 +76,7 @@ LESS_MEASURED = {"radius": 4.0, "n_inverse_samples": 32}
 
 
 def test_the_readmes_have_commands_of_every_kind_and_no_line_that_is_none() -> None:
-    for kind in (INSTALLING, BENCHMARKS, CHECKS, SERVING, CLUSTER, RUN, PYTHON, STUDIES):
+    for kind in (INSTALLING, BENCHMARKS, CHECKS, SERVING, CLUSTER, API_PAGES, RUN, PYTHON, STUDIES):
         assert kind
     by_hand = {str(path.relative_to(ROOT)) for path in ROOT.glob("tests/cluster/check_*.py")}
     assert {command.split()[-1] for command in CHECKS} == by_hand
