@@ -3,7 +3,12 @@
 """Invertible residual networks: the network, its inverse, and what is proven of it.
 
 Each name is imported on first use, so that code which needs only a network's settings does not wait
-for torch to load. README.md describes the folders.
+for torch to load. README.md describes the folders. The examples below go on from these lines:
+
+    >>> import torch, models
+    >>> model = models.IResNet((1, 8, 8), n_classes=2, blocks=(1,), coeff=0.5).eval()
+    >>> images, labels = torch.rand(4, 1, 8, 8), torch.tensor([0, 1, 0, 1])
+    >>> certificate = models.certify(model)
 """
 
 from importlib import import_module

@@ -73,6 +73,9 @@ def predicted_steps(lipschitz: float, rtol: float, first_error: float) -> int | 
     Raises:
         TypeError: if one of them is no number.
         ValueError: if one of them is negative.
+
+    >>> models.predicted_steps(0.5, rtol=1e-6, first_error=1.0)
+    22
     """
     for name, value in (("lipschitz", lipschitz), ("rtol", rtol), ("first_error", first_error)):
         if number(name, value) < 0:
@@ -122,6 +125,9 @@ def fixed_point(
         TypeError: if y0 is no Tensor, or rtol, atol or max_steps no number.
         ValueError: if y0 is not of a floating-point dtype or has no axis beside that of the
             samples, max_steps < 1, or rtol or atol is negative or NaN.
+
+    >>> models.fixed_point(lambda x, rows: x / 2 + 1, torch.zeros(1, 1)).value
+    tensor([[2.0000]])
     """
     check_kind("y0", y0, Tensor)
     if y0.dim() < 2 or not y0.is_floating_point():

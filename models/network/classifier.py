@@ -17,7 +17,12 @@ from models.network.iresnet import IResNet
 def fit_to_labels(
     model: IResNet, batches: Iterable[Tensor], labels: Tensor, loss: Loss, seed: int
 ) -> None:
-    """Fit the classifier of a network, in place, to labels int64 (N,) of all images in batches."""
+    """Fit the classifier of a network, in place, to labels int64 (N,) of all images in batches.
+
+    >>> control = models.IResNet((1, 8, 8), 2, blocks=(), head="lipschitz")
+    >>> loss = models.head_loss(margin=0.1, temperature=0.1, lipschitz=1.0)
+    >>> models.fit_to_labels(control, [images], labels, loss, seed=0)
+    """
     with in_eval_mode(model):
         features = torch.cat([model.features(batch) for batch in batches])
     model.head.fit_to_labels(model.classifier, features, labels, loss, seed)

@@ -52,6 +52,10 @@ class IResNet(nn.Module):
         TypeError: if a setting is unknown or of the wrong type.
         ValueError: if a setting is out of range, in_shape does not fit the stages, or no such block
             exists.
+
+    >>> solution = model.inverse(model.features(images), certificate=certificate)
+    >>> torch.allclose(solution.value, images, atol=1e-4), solution.image_error_bound.max() < 1e-3
+    (True, tensor(True))
     """
 
     def __init__(
@@ -282,7 +286,11 @@ def deployed(model: IResNet) -> IResNet:
     """A copy of a network in plain convolutions with the current effective weights: the same
     function in eval mode, bit for bit, in which no sigma stands between the weights and the map. It
     has the layers of a network with norm="none", and loads into one. Blocks of other authors stay
-    as they are. Raises TypeError if the model is no IResNet."""
+    as they are. Raises TypeError if the model is no IResNet.
+
+    >>> torch.equal(models.deployed(model)(images), model(images))
+    True
+    """
     check_kind("model", model, IResNet)
     plain = copy.deepcopy(model)
     for block in plain.blocks:

@@ -85,7 +85,12 @@ def certify(
 
 
 def with_classifier(certificate: Certificate, model: IResNet) -> Certificate:
-    """The certificate of a model whose classifier alone has changed since it was certified."""
+    """The certificate of a model whose classifier alone has changed since it was certified.
+
+    >>> models.recompute_batch_norm(model, images)
+    >>> models.with_classifier(certificate, model) == models.certify(model)
+    True
+    """
     bounds, why_unknown = _logits(model, _features_shape(model))
     return replace(
         certificate,

@@ -76,6 +76,9 @@ def project(
             (BlockError); if images is empty, the head is unknown, labels are not one for each image
             or the head takes none, or what is fitted is not finite.
         RuntimeError: if a tensor of the model, such as an expanded one, cannot be written in place.
+
+    >>> models.project(model, lipschitz=0.01, images=images).lipschitz_upper_bound <= 0.01
+    True
     """
     check_kind("model", model, IResNet)
     if (coeff is None) == (lipschitz is None):

@@ -97,7 +97,12 @@ def certified_answers(
     scale: float = 1.0,
     box: tuple[float, float] | None = None,
 ) -> CertifiedAnswers:
-    """`certified_radius`, with the logits that it speaks of."""
+    """`certified_radius`, with the logits that it speaks of.
+
+    >>> answers = models.certified_answers(model, images, labels, certificate)
+    >>> answers.logits.shape, bool((answers.radii < answers.unrounded).all())
+    (torch.Size([4, 2]), True)
+    """
     check_kind("certificate", certificate, Certificate)
     certificate.check(model, IResNet)
     certificate.check_classifier(model)

@@ -59,6 +59,11 @@ def write_network(
         ValueError: before anything is written, if folder is missing, description has no
             architecture, or the network that would be read computes another function than model or
             has tensors of other names, shapes or dtypes.
+
+    >>> built_from = {"in_shape": [1, 8, 8], "n_classes": 2, "blocks": [1], "coeff": 0.5}
+    >>> models.write_network(folder, model, {"architecture": built_from})
+    >>> torch.equal(models.read_network(folder)(images), model(images))
+    True
     """
     for name, value, kind in (
         ("folder", folder, Path),

@@ -126,7 +126,11 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images of a Split -> float32 in [-0.5, 0.5], channels_last."""
+    """Images of a Split -> float32 in [-0.5, 0.5], channels_last.
+
+    >>> study.normalized(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
+    tensor([[[[-0.5000,  0.5000]]]])
+    """
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
     return (pixels / 255 if images.dtype == torch.uint8 else pixels) + OFFSET
 
