@@ -31,7 +31,7 @@ from tests.support.launched import ROOT
 from tests.support.studies import tiny
 from tests.trial.test_sources import write_mnist
 
-CONTRIBUTING = ROOT / ".github" / "CONTRIBUTING.md"
+FOR_GITHUB = [ROOT / ".github" / name for name in ("CONTRIBUTING.md", "CHANGELOG.md")]
 COMMANDS = pages.commands()
 INSTALLING = [command for command in COMMANDS if command.startswith(("python3 -m venv", "uv "))]
 BY_HAND = ("tests.benchmarks", "tests.faults")
@@ -243,7 +243,7 @@ def test_every_option_of_the_commands_is_a_real_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "path", [*pages.PAGES, CONTRIBUTING], ids=lambda path: str(path.relative_to(ROOT))
+    "path", [*pages.PAGES, *FOR_GITHUB], ids=lambda path: str(path.relative_to(ROOT))
 )
 def test_links_lead_somewhere(path: Path) -> None:
     for link in pages.links(path.read_text()):
@@ -257,7 +257,7 @@ def test_links_lead_somewhere(path: Path) -> None:
 
 def test_files_and_folders_that_are_named_are_there() -> None:
     names = r"`((?:models|study|tests|search_spaces|\.cluster)/[\w./]*)`"
-    for path in (*pages.PAGES, CONTRIBUTING):
+    for path in (*pages.PAGES, *FOR_GITHUB):
         for name in re.findall(names, path.read_text()):
             assert (ROOT / name).exists(), (path, name)
 
