@@ -43,7 +43,7 @@ SLOW_FILES = LONG_FILES | {
     "test_figure", "test_handles", "test_hostile_input", "test_kuberay", "test_launch",
     "test_moved", "test_nodes",
     "test_notebook", "test_outage", "test_own_code", "test_pretended_cuda", "test_readme",
-    "test_remote_root", "test_serving", "test_wheel",
+    "test_remote_root", "test_serving", "test_table_study", "test_wheel",
 }  # fmt: skip
 SLOW_FOLDERS = {"cluster", "verification"}
 SLOW_FIXTURES = {"finished", "one_ray"}

@@ -15,13 +15,13 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from models import SettingError, Span
+from study.config.data_sets import IMAGE_FOLDER
 from study.config.imports import check_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
 from study.config.space import PARAMETER_TYPES, Parameter, Value, values_needed
 from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import (
     COEFF,
-    IMAGE_FOLDER,
     MARGIN,
     SPLIT,
     DataConfig,

@@ -18,7 +18,6 @@ from study.config.trial import (
     OwnMetric,
     TrainingConfig,
     TrialConfig,
-    default_radius,
 )
 from study.errors import ConfigError, require, unknown
 from study.metrics.definitions import METRICS, Direction, Metric, meaning
@@ -58,7 +57,8 @@ class StudyConfig:
     @property
     def known_metrics(self) -> dict[str, Metric]:
         """Name -> meaning of each metric, at the study's radius; the user's own come last."""
-        known = {name: metric.at(self.evaluation.radius) for name, metric in METRICS.items()}
+        radius, unit = self.evaluation.radius, self.data.unit
+        known = {name: metric.at(radius, unit) for name, metric in METRICS.items()}
         own = {name: meaning(name, Direction(of.direction)) for name, of in self.metrics}
         return {**known, **own}
 
@@ -214,7 +214,7 @@ class StudyConfig:
         search = replace(self.search, first=tuple(map(self._resolved_first, self.search.first)))
         evaluation = self.evaluation
         if evaluation.radius is None:
-            evaluation = replace(evaluation, radius=default_radius(self.data.name))
+            evaluation = replace(evaluation, radius=self.data.radius)
         study = replace(self, search=search, scheduler=scheduler, evaluation=evaluation)
         study = replace(study, search=replace(search, n_trials=study._resolved_n_trials()))
         study._check_goals()

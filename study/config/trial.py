@@ -9,8 +9,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
 from models import SLOPE_KNOWN, NetworkSettings, SettingError, Span, is_import_path, setting
+from study.config.data_sets import DATA_SETS, IMAGE_FOLDER
 from study.config.imports import check_path
 from study.errors import ConfigError, require, unknown
+from study.metrics.definitions import FEATURES, PIXELS
 
 COEFF = "coeff"
 """Name of the model setting with the target of spectral normalization."""
@@ -19,18 +21,7 @@ MARGIN = "margin"
 MAX_EPOCHS = "max_epochs"
 """Name of the training setting with the budget of a trial."""
 
-IMAGE_FOLDER = "image_folder"
-"""Name of the data set that is read from a folder of images."""
 _FOLDER_SIZE = 32
-RADII = {
-    "digits": 0.5,
-    "mnist": 1.58,
-    "fashion_mnist": 1.58,
-    "cifar10": 36 / 255,
-    IMAGE_FOLDER: 36 / 255,
-}
-"""Data set -> the l2 radius, in pixels of [0, 1], at which certified accuracy is usually reported
-for it or for similar data. The user's own data takes the radius of cifar10."""
 
 LARGEST = 1_000_000
 """Upper limit of settings that are counts; a larger number is taken for a slip of the pen."""
@@ -56,11 +47,6 @@ MEASURED, OBJECTIVES, GOALS = "measured", "objectives", "goals"
 Precision = Literal["float32", "float64"]
 
 
-def default_radius(data_name: str) -> float:
-    """The l2 radius of certified accuracy, in pixels of [0, 1], for a study that sets none."""
-    return RADII.get(data_name, RADII["cifar10"])
-
-
 def is_address(root: str) -> bool:
     """Whether a data root is an fsspec address, such as s3://bucket/images, and not a folder."""
     return "://" in root
@@ -71,8 +57,8 @@ class DataConfig:
     """Which images, how they are split, and how they are augmented."""
 
     name: str = "digits"
-    """digits, mnist, fashion_mnist, cifar10, image_folder, or the import path of a function of the
-    user's own that takes the root and returns a study.Dataset or a map-style data set."""
+    """One of DATA_SETS, or the import path of a function of the user's own that takes the root and
+    returns a study.Dataset or a map-style data set."""
     root: str = "data"
     """Folder with the files, in torchvision's layout; for image_folder with train/ and perhaps
     test/, which have a folder for each class. An address that fsspec reads, such as
@@ -98,15 +84,39 @@ class DataConfig:
     """The most training images, drawn with split_seed once validation is held out; null: all."""
     download: bool = False
     """Download a torchvision data set if its files are not there."""
+    table: bool = False
+    """Whether the user's own data is a table of numbers, (N, F). Its features are standardized."""
 
     def __post_init__(self) -> None:
         if is_import_path(self.name):
             check_path(self.name, "name")
-        elif self.name not in RADII:
-            raise ConfigError(unknown(self.name, tuple(RADII), "data set"), "name")
+        elif self.name not in DATA_SETS:
+            raise ConfigError(unknown(self.name, tuple(DATA_SETS), "data set"), "name")
+        elif self.table:
+            rule = "must be left out unless name is module:function"
+            raise ConfigError(rule, "table", self.table)
+        for key in ("shift", "rotate", "flip", "size") if self.is_table else ():
+            rule = "must be left out with a table of numbers, which has no pixels"
+            require(not getattr(self, key), rule, key, getattr(self, key))
         require("\0" not in self.root, "must be a path, or an address", "root", self.root)
         if self.name == IMAGE_FOLDER and self.size is None:
             object.__setattr__(self, "size", _FOLDER_SIZE)
+
+    @property
+    def is_table(self) -> bool:
+        """Whether the data is a table of numbers, and has no images."""
+        return self.table or (self.name in DATA_SETS and DATA_SETS[self.name].is_table)
+
+    @property
+    def unit(self) -> str:
+        """What radii are in, l2."""
+        return FEATURES if self.is_table else PIXELS
+
+    @property
+    def radius(self) -> float:
+        """The radius of certified accuracy, l2, in `unit`, for a study that sets none."""
+        default = "wine" if self.is_table else "cifar10"
+        return DATA_SETS.get(self.name, DATA_SETS[default]).radius
 
 
 @dataclass(frozen=True)
@@ -157,10 +167,10 @@ class TrainingConfig:
     """margin: a soft penalty on how far the proven radius of an image falls short of `margin`;
     needs head: lipschitz or rows, and norm: spectral."""
     margin: float | None = setting(None, gt=0)
-    """For loss: margin; l2, in pixels of [0, 1]. A small margin favors accuracy, a large one radii.
+    """For loss: margin; l2, in data.unit. A small margin favors accuracy, a large one radii.
     null takes the radius of certified_accuracy."""
     temperature: float = setting(0.1, gt=0)
-    """For loss: margin; about how far from the margin, in pixels of [0, 1], radii still matter."""
+    """For loss: margin; about how far from the margin, in data.unit, radii still matter."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False
@@ -190,7 +200,7 @@ class EvaluationConfig:
     """How networks are measured; the same for all trials of a study, never searched."""
 
     radius: float | None = setting(None, gt=0)
-    """The radius of certified_accuracy: l2, in pixels of [0, 1]. null takes the data's default."""
+    """The radius of certified_accuracy: l2, in data.unit. null takes the data's default."""
 
     precision: Precision | None = None
     """The precision in which images are classified for accuracies, certified radii and attacks; its
@@ -316,8 +326,8 @@ class TrialConfig:
 
     @property
     def radius(self) -> float:
-        """The radius of certified_accuracy: l2, in pixels of [0, 1]."""
-        return self.evaluation.radius or default_radius(self.data.name)
+        """The radius of certified_accuracy: l2, in data.unit."""
+        return self.evaluation.radius or self.data.radius
 
     @property
     def precision(self) -> Precision:

@@ -45,6 +45,8 @@ HOURS = "hours"
 DEVICE_HOURS = "device_hours"
 """GPU hours if trials have GPUs, else core hours: number per trial times wall-clock time."""
 
+PIXELS, FEATURES = "pixels from 0 to 1", "standardized features"
+"""What radii are in, l2: those of images, and those of tables of numbers."""
 _RADIUS = "evaluation.radius"  # in descriptions
 _T = TypeVar("_T")
 
@@ -121,15 +123,15 @@ class Metric:
     symbol: str = ""
     unit: str = ""
 
-    def at(self, radius: float | None) -> "Metric":
-        """The metric with this evaluation.radius, l2, in pixels of [0, 1], named in its texts; the
-        metric unchanged if it counts nothing within a radius, or for None."""
+    def at(self, radius: float | None, unit: str = PIXELS) -> "Metric":
+        """The metric with this evaluation.radius, l2, and the unit of radii named in its texts; for
+        None, or if it counts nothing within a radius, with the unit alone."""
         if radius is None or not self.is_within_radius:
-            return self
+            return replace(self, description=self.description.replace(PIXELS, unit))
         text = radius_text(radius)
         return replace(
             self,
-            description=self.description.replace(_RADIUS, f"{text} (l2, pixels from 0 to 1)"),
+            description=self.description.replace(_RADIUS, f"{text} (l2, {unit})"),
             title=f"{self.title} at radius {text}",
             short=f"{self.short.removesuffix(' acc')}@{text}",
         )
@@ -169,7 +171,7 @@ def number_text(value: float, n_digits: int = 4) -> str:
 
 
 def radius_text(radius: float) -> str:
-    """A radius > 0 as text, l2, in pixels of [0, 1]: exact if it has at most four digits or is a
+    """A radius > 0 as text: exact if it has at most four digits or is a
     multiple of 1/255; otherwise rounded down, since what holds within a radius holds within a
     smaller one."""
     short = f"{radius:.4g}"
@@ -215,7 +217,7 @@ METRICS: dict[str, Metric] = {
         is_within_radius=True,
     ),
     "median_radius": Metric(
-        "proven radius of the answer, l2, pixels of [0, 1], median; negative where it is wrong",
+        f"proven radius of the answer, l2, {PIXELS}, median; negative where it is wrong",
         "median radius",
         "radius",
         Direction.MAXIMIZE,

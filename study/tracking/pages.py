@@ -72,7 +72,7 @@ def describe_study(config: StudyConfig) -> str:
         ""
         if radius is None
         else (
-            f"{', '.join(within)}: within radius {radius_text(radius)}, l2, pixels from 0 to 1.\n\n"
+            f"{', '.join(within)}: within radius {radius_text(radius)}, l2, {config.data.unit}.\n\n"
         )
     )
     return (

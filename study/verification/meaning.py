@@ -57,7 +57,7 @@ def in_words(network: Mapping[str, Any], trial: TrialConfig, measured: Collectio
     others = [name for name in trial.objectives if name not in measured]
     left = f", not for {', '.join(others)}" if others else ""
     return (
-        f"at radius {trial.radius:.6g} (l2, pixels from 0 to 1) in {trial.precision}, on "
+        f"at radius {trial.radius:.6g} (l2, {trial.data.unit}) in {trial.precision}, on "
         f"{name.removeprefix('name ')} with {', '.join([*split, *_normalization(network)])}, for "
         f"{', '.join(again) or 'no objective'}{left}"
     )

@@ -31,7 +31,7 @@ lr: 0.1
     serch: unknown key 'serch'; did you mean 'search'?
 data: {zzzz: 1}
     data.zzzz: unknown key 'zzzz'; there are name, root, val_fraction, test_fraction, split_seed,
-    shift, rotate, flip, size, max_train, download
+    shift, rotate, flip, size, max_train, download, table
 data: {name: image_folder, root: "a\\0b"}
     data.root: must be a path, or an address, but got 'a\\x00b'
 search: {stop: {gain: 0.1}}

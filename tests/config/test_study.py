@@ -9,6 +9,7 @@ from study.config.parser import parse
 from study.config.study import StudyConfig
 from study.config.trial import ModelConfig
 from study.errors import ConfigError
+from study.tracking.pages import describe_study
 from tests.support.studies import ABSENT, RAW, changed, tiny
 
 
@@ -20,17 +21,41 @@ from tests.support.studies import ABSENT, RAW, changed, tiny
         ("own:data", None, 36 / 255),
         ("mnist", None, 1.58),
         ("mnist", 0.3, 0.3),
+        ("emnist", None, 1.58),
+        ("svhn", None, 36 / 255),
+        ("wine", None, 0.5),
     ],
 )
 def test_the_radius_of_a_study_is_a_number(name: str, given: float | None, radius: float) -> None:
     """In what a dry run prints and MLflow keeps, too, which mean the same study again."""
-    study = tiny(data={"name": name}, evaluation={"radius": given})
+    shift = {} if name == "wine" else {"shift": 0}
+    study = tiny(data={"name": name, **shift}, evaluation={"radius": given})
     assert study.to_dict()["evaluation"]["radius"] == radius
     assert study.resolve({}, seed=0).radius == radius
     assert study.known_metrics["certified_accuracy"].title.endswith(
         {0.5: "0.5", 36 / 255: "36/255", 1.58: "1.58", 0.3: "0.3"}[radius]
     )
     assert parse(study.to_dict(), "again") == parse(study.to_short_dict(), "again") == study
+
+
+@pytest.mark.parametrize(
+    ("data", "unit"),
+    [
+        ({"name": "mnist"}, "pixels from 0 to 1"),
+        ({"name": "own:data"}, "pixels from 0 to 1"),
+        ({"name": "own:data", "table": True}, "standardized features"),
+        ({"name": "breast_cancer"}, "standardized features"),
+    ],
+)
+def test_radii_are_in_the_unit_of_the_data(data: dict[str, Any], unit: str) -> None:
+    """In every text with one, and nowhere in the other unit."""
+    study = parse(changed(RAW, {"data": {**data, "shift": ABSENT}}), "x")
+    assert parse(study.to_short_dict(), "again") == study
+    other = {"pixels from 0 to 1", "standardized features"} - {unit}
+    texts = [metric.description for metric in study.known_metrics.values()]
+    texts.append(describe_study(study))
+    assert sum(f"l2, {unit}" in text for text in texts) == 5
+    assert all(word not in text for text in texts for word in other)
 
 
 def test_networks_answer_in_the_precision_that_suits_their_head() -> None:

@@ -26,7 +26,7 @@ def test_the_same_images_of_another_range_and_type_are_the_same_to_the_network()
         assert own.images.dtype == torch.float32
         difference = (normalized(own.images) - normalized(shipped.images)).abs().max()
         assert difference <= 0.5 / 255 + 1e-7
-    assert ours.train.normalization == {"from": "float32", "scale": 1.0, "offset": -0.5}
+    assert ours.normalization == {"from": "float32", "scale": 1.0, "offset": -0.5}
     assert ours.n_classes == 10
     assert ours.sha256 != theirs.sha256
 

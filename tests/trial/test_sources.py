@@ -1,8 +1,10 @@
+import hashlib
+import pickle
 import re
 import resource
 import struct
 import zlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from itertools import product
 from pathlib import Path
@@ -13,15 +15,18 @@ import pytest
 import torch
 from filelock import FileLock, Timeout
 from PIL import Image
+from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from study.config.data_sets import DATA_SETS
 from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
 from study.trial.data import sources
 from study.trial.data import tensors as data
 from study.trial.data.tensors import Augmentation, Split
 
+TORCHVISION = [name for name, known in DATA_SETS.items() if known.parts]
 # The classes of a folder of images -> the red of their images.
 COLORS = {"cat": 10, "dog": 200}
 
@@ -138,29 +143,109 @@ def write_idx(path: Path, array: np.ndarray) -> None:
     path.write_bytes(header + array.astype(np.uint8).tobytes())
 
 
-def write_mnist(raw: Path) -> np.ndarray:
+def write_mnist(raw: Path, prefixes: tuple[str, str] = ("train", "t10k")) -> np.ndarray:
     """30 images to train with and 10 to test with, as torchvision stores them; returns the 10."""
     generator = np.random.default_rng(0)
-    for part, n in (("train", 30), ("t10k", 10)):
+    for part, n in zip(prefixes, (30, 10), strict=True):
         images = generator.integers(0, 256, (n, 28, 28))
         write_idx(raw / f"{part}-images-idx3-ubyte", images)
         write_idx(raw / f"{part}-labels-idx1-ubyte", generator.integers(0, 10, n))
+    return images[:, None]
+
+
+def write_cifar100(root: Path, patch: pytest.MonkeyPatch) -> np.ndarray:
+    folder = root / "cifar-100-python"
+    folder.mkdir()
+    images = {"train": noise(30, 3, 32, 32), "test": noise(10, 3, 32, 32)}
+    for part, of in images.items():
+        content = {"data": of.reshape(len(of), -1), "fine_labels": [99] * len(of)}
+        (folder / part).write_bytes(pickle.dumps(content))
+    (folder / "meta").write_bytes(pickle.dumps({"fine_label_names": [""] * 100}))
+    for of_class in ("train_list", "test_list"):
+        name = of_class.removesuffix("_list")
+        patch.setattr(datasets.CIFAR100, of_class, [[name, md5(folder / name)]])
+    meta = {**datasets.CIFAR100.meta, "md5": md5(folder / "meta")}
+    patch.setattr(datasets.CIFAR100, "meta", meta)
+    return images["test"]
+
+
+def write_svhn(root: Path, patch: pytest.MonkeyPatch) -> np.ndarray:
+    splits = {}
+    for part, n in (("train", 30), ("test", 10)):
+        path, images = root / f"{part}_32x32.mat", noise(n, 3, 32, 32)
+        labels = np.arange(n)[:, None] % 10 + 1  # 10 is the digit 0
+        savemat(path, {"X": images.transpose(2, 3, 1, 0), "y": labels})
+        splits[part] = ["", path.name, md5(path)]
+    patch.setattr(datasets.SVHN, "split_list", splits)
     return images
 
 
+def write_stl10(root: Path, patch: pytest.MonkeyPatch) -> np.ndarray:
+    folder = root / "stl10_binary"
+    folder.mkdir()
+    for part, n in (("train", 30), ("test", 10)):
+        images = noise(n, 3, 96, 96)
+        # Column by column, and classes from 1.
+        (folder / f"{part}_X.bin").write_bytes(images.transpose(0, 1, 3, 2).tobytes())
+        (folder / f"{part}_y.bin").write_bytes(bytes(np.arange(n, dtype=np.uint8) % 10 + 1))
+        files = [[path.name, md5(path)] for path in sorted(folder.glob(f"{part}_*"))]
+        patch.setattr(datasets.STL10, f"{part}_list", files)
+    return images
+
+
+def noise(*shape: int) -> np.ndarray:
+    return np.random.default_rng(len(shape)).integers(0, 256, shape, dtype=np.uint8)
+
+
+def md5(path: Path) -> str:
+    return hashlib.md5(path.read_bytes()).hexdigest()
+
+
+def write_ink(
+    folder: str, train: str, test: str
+) -> Callable[[Path, pytest.MonkeyPatch], np.ndarray]:
+    return lambda root, patch: write_mnist(root / folder / "raw", (train, test))
+
+
+BALANCED = ("emnist-balanced-train", "emnist-balanced-test")
+
+
 @pytest.mark.parametrize(
-    ("name", "folder"), [("mnist", "MNIST"), ("fashion_mnist", "FashionMNIST")]
+    ("name", "write", "n_classes", "radius"),
+    [
+        ("mnist", write_ink("MNIST", "train", "t10k"), 10, 1.58),
+        ("fashion_mnist", write_ink("FashionMNIST", "train", "t10k"), 10, 1.58),
+        ("kmnist", write_ink("KMNIST", "train", "t10k"), 10, 1.58),
+        ("emnist", write_ink("EMNIST", *BALANCED), 47, 1.58),
+        ("cifar100", write_cifar100, 100, 36 / 255),
+        ("svhn", write_svhn, 10, 36 / 255),
+        ("stl10", write_stl10, 10, 36 / 255),
+    ],
 )
-def test_torchvision_files_are_read(name: str, folder: str, tmp_path: Path) -> None:
-    expected = write_mnist(tmp_path / folder / "raw")
+def test_torchvision_files_are_read(
+    name: str,
+    write: Callable[[Path, pytest.MonkeyPatch], np.ndarray],
+    n_classes: int,
+    radius: float,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Small files in torchvision's layout, with digests of their own."""
+    expected = write(tmp_path, monkeypatch)
     config = DataConfig(name=name, root=str(tmp_path))
     dataset = sources.load(config)
     assert (len(dataset.train), len(dataset.val), len(dataset.test)) == (27, 3, 10)
-    assert dataset.test.images.squeeze(1).tolist() == expected.tolist()
-    assert sources.describe(config) == ((1, 28, 28), 10)
+    assert torch.equal(dataset.test.images, torch.from_numpy(expected))
+    assert sources.describe(config) == (expected.shape[1:], n_classes)
+    assert config.radius == radius
+    if name in ("svhn", "stl10"):
+        tens = {"svhn": 9, "stl10": 0}[name]  # where their files have class 10, or class 1
+        assert dataset.test.labels[tens] == 0
+    if name == "cifar100":
+        assert (dataset.test.labels == 99).all()
 
 
-@pytest.mark.parametrize("name", ["mnist", "fashion_mnist", "cifar10", "image_folder"])
+@pytest.mark.parametrize("name", [*TORCHVISION, "image_folder"])
 def test_missing_data_is_said_with_place_and_remedy(name: str, tmp_path: Path) -> None:
     config = DataConfig(name=name, root=str(tmp_path))
     for read in (sources.load, sources.describe):

@@ -3,10 +3,11 @@
 import base64
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from study.config.trial import TrialConfig
 from study.metrics.artifacts import (
     CERTIFICATE,
     INVERSE,
@@ -207,17 +208,17 @@ def _card(one: Recommendation, report: Report) -> dict[str, Any]:
         "aliases": one.aliases,
         "network": one.point.handle,
         "sentence": one.sentence,
-        "proof": _proof(first.metrics, trial.radius, trial.proven_by),
+        "proof": _proof(first.metrics, trial),
     }
 
 
-def _proof(metrics: Mapping[str, float], radius: float, authors: Sequence[str]) -> str:
-    """What is proven of a network, and on whose word, in a sentence or two."""
-    inverse = metrics[INVERSE_LIPSCHITZ_UPPER_BOUND]
+def _proof(metrics: Mapping[str, float], trial: TrialConfig) -> str:
+    """What is proven of a trial's network, and on whose word, in a sentence or two."""
+    inverse, authors = metrics[INVERSE_LIPSCHITZ_UPPER_BOUND], trial.proven_by
     return (
         f"{describe_inverse(inverse, authors)} For {metrics[CERTIFIED_ACCURACY]:.1%} of the "
-        f"validation images the answer is right, and no change of up to {radius_text(radius)} (l2, "
-        f"pixels from 0 to 1) alters it{on_the_word_of(authors)}."
+        f"validation images the answer is right, and no change of up to "
+        f"{radius_text(trial.radius)} (l2, {trial.data.unit}) alters it{on_the_word_of(authors)}."
     )
 
 
@@ -258,6 +259,7 @@ def network_content(report: Report, point: Point) -> dict[str, Any]:
     return {
         "label": point.handle,
         "word": on_the_word_of(trial.proven_by),
+        "unit": trial.data.unit,
         "layers": _bounds(certificate, "layers"),
         "blocks": _bounds(certificate, "blocks"),
         "attained": [float(f"{value:.4g}") for value in attained],

@@ -15,15 +15,18 @@ from study.trial.data.tensors import Augmentation
 _KEY = "data.name"
 # The range of pixels by their dtype, where the user gives none.
 _OF_BYTES, _OF_FLOATS = (0.0, 255.0), (0.0, 1.0)
+# The largest feature: to standardize features takes their squares, in float64.
+_LARGEST = torch.finfo(torch.float32).max
 _WHOLE = (torch.uint8, torch.int8, torch.int16, torch.int32, torch.int64)
 
 
 @dataclass(frozen=True)
 class Dataset:
-    """Images with labels, as tensors or arrays.
+    """Images or tables of features, with labels, as tensors or arrays.
 
     Attributes:
-        images: (N, C, H, W), uint8 or of a floating-point type, all finite.
+        images: (N, C, H, W), uint8 or of a floating-point type, all finite; or features (N, F),
+            with data.table: true, which become standardized, the unit of their radii.
         labels: (N,), whole numbers from 0 to n_classes - 1.
         n_classes: at least 2.
         test_images, test_labels: a test set like `images` and `labels`; if None, a part of those,
@@ -31,6 +34,7 @@ class Dataset:
         pixel_range: the least and the largest possible pixel, black and white: no pixel is outside.
             Radii are in pixels of [0, 1], to which this range is mapped.
         augmentation: of training images; None for none. data.shift and data.flip replace its parts.
+            A table has neither this nor a pixel_range.
     """
 
     images: Any
@@ -44,8 +48,8 @@ class Dataset:
 
 def read(path: str, root: str) -> Dataset:
     """The data that the function at an import path gives for a root, as tensors: images uint8 in
-    [0, 255] or float32 in [0, 1], labels int64. Raises ConfigError for data that is not as
-    `Dataset` says, and OwnCodeError if the function fails."""
+    [0, 255] or float32 in [0, 1], or features float64 (N, F, 1, 1); labels int64. Raises
+    ConfigError for data that is not as `Dataset` says, and OwnCodeError if the function fails."""
     rule = f"{path} must give a study.Dataset, a map-style data set of images with labels, or a "
     with users_code(f"{rule}pair of these, training and test", _KEY, f"the data function {path}"):
         given = called(path)(root)
@@ -82,17 +86,23 @@ def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor
     )
     pixels, classes = torch.as_tensor(images), torch.as_tensor(labels)
     is_bytes = pixels.dtype == torch.uint8
+    is_table = pixels.dim() == 2
     _require(
-        pixels.dim() == 4 and pixels.numel() > 0 and (is_bytes or pixels.is_floating_point()),
-        f"{name} must be (N, C, H, W), uint8 or of a floating-point type, but are "
-        f"{tuple(pixels.shape)}, {pixels.dtype}",
+        (is_table or pixels.dim() == 4)
+        and pixels.numel() > 0
+        and (is_bytes or pixels.is_floating_point()),
+        f"{name} must be (N, C, H, W), or a table (N, F), uint8 or of a floating-point type, but "
+        f"are {tuple(pixels.shape)}, {pixels.dtype}",
     )
+    is_plain = data.pixel_range is None and data.augmentation is None
+    _require(is_plain or not is_table, "a table must have no pixel_range and no augmentation")
     _require(
         classes.shape == pixels.shape[:1] and classes.dtype in _WHOLE,
         f"labels of {name} must be ({len(pixels)},), whole numbers, but are "
         f"{tuple(classes.shape)}, {classes.dtype}",
     )
-    low, high = data.pixel_range or (_OF_BYTES if is_bytes else _OF_FLOATS)
+    by_type = (-_LARGEST, _LARGEST) if is_table else _OF_BYTES if is_bytes else _OF_FLOATS
+    low, high = data.pixel_range or by_type
     _require(low < high, f"pixel_range must be the least and the largest, but is {low}, {high}")
     wrong_labels = (classes < 0) | (classes >= n_classes)
     # Negated, so that NaN counts as outside.
@@ -105,7 +115,9 @@ def _tensors(name: str, images: Any, labels: Any, data: Dataset) -> tuple[Tensor
             found = values[at].double()
             range_of = f"{found.min():g} to {found.max():g}"
             _require(False, f"{what}, but those of image {at} are {range_of}")
-    if not is_bytes or (low, high) != _OF_BYTES:
+    if is_table:
+        pixels = pixels.double()[:, :, None, None]
+    elif not is_bytes or (low, high) != _OF_BYTES:
         pixels = ((pixels.double() - low) / (high - low)).float()
     return pixels.contiguous(), classes.long()
 
@@ -123,14 +135,15 @@ def collected(given: Any) -> Dataset:
 
 
 def _stacked(part: Any) -> tuple[Tensor, Tensor]:
-    """Images (N, C, H, W) and labels (N,) of a map-style data set."""
+    """Images (N, C, H, W), or features (N, F), and labels (N,) of a map-style data set."""
     images, labels = zip(*(part[index] for index in range(len(part))), strict=True)
     return torch.stack(list(map(_pixels, images))), torch.tensor(list(map(operator.index, labels)))
 
 
 def _pixels(image: Any) -> Tensor:
-    """An image (C, H, W) from such a tensor, or a Pillow image or array (H, W) or (H, W, C)."""
-    if isinstance(image, Tensor):
-        return image
-    array = torch.from_numpy(np.array(image))
+    """An image (C, H, W) from such a tensor, or a Pillow image or array (H, W) or (H, W, C);
+    features (F,) as they are."""
+    array = image if isinstance(image, Tensor) else torch.from_numpy(np.array(image))
+    if isinstance(image, Tensor) or array.dim() == 1:
+        return array
     return array.unsqueeze(0) if array.dim() == 2 else array.permute(2, 0, 1)

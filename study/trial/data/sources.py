@@ -17,9 +17,9 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
-from models import is_import_path
-from study.config.trial import IMAGE_FOLDER, DataConfig, is_address
-from study.errors import ConfigError, DataNotFoundError
+from study.config.data_sets import DATA_SETS, IMAGE_FOLDER, NamedData, Parts
+from study.config.trial import DataConfig, is_address
+from study.errors import ConfigError, DataNotFoundError, require
 from study.trial.data import own
 from study.trial.data.remote_root import fetched
 from study.trial.data.tensors import Augmentation, Dataset, Split
@@ -42,19 +42,23 @@ def load(config: DataConfig) -> Dataset:
     """
     if is_address(config.root):
         config = replace(config, root=fetched(config.root))
-    if is_import_path(config.name):
+    known = DATA_SETS.get(config.name)
+    if known is None:
         data = own.read(config.name, config.root)
+        rule, is_table = "must be true for rows (N, F) alone", data.images.dtype == torch.float64
+        require(is_table is config.table, rule, "data.table", config.table)
         default = data.augmentation or Augmentation(0, False, 0)
     else:
-        read, default = _SOURCES[config.name]
-        data = read(config)
+        data = _read(config, known)
+        default = Augmentation(known.shift, known.flip, known.fill)
     train = Split(data.images, data.labels)
     if data.test_images is None:
-        train, test = _hold_out(train, config.test_fraction, config.split_seed, "test_fraction")
+        train, test = _hold_out(train, config, "test_fraction", config.split_seed)
     else:
         test = Split(data.test_images, data.test_labels)
     # Another seed than for the test split, so that the two choices differ.
-    train, val = _hold_out(train, config.val_fraction, config.split_seed + 1, "val_fraction")
+    train, val = _hold_out(train, config, "val_fraction", config.split_seed + 1)
+    whole = train.images
     if config.max_train is not None:
         # The first ones: they are in the random order that held out the validation split.
         train = train[: config.max_train]
@@ -70,7 +74,15 @@ def load(config: DataConfig) -> Dataset:
         default.fill,
         config.rotate,
     )
-    return Dataset(train, val, test, data.n_classes, augmentation, _sha256(train, val, test))
+    digest, standardized = _sha256(train, val, test), None
+    if config.is_table:
+        std, mean = torch.std_mean(whole, dim=0, correction=0)
+        scale = torch.where(whole.amax(dim=0) > whole.amin(dim=0), 1 / std, 1.0)
+        standardized = scale, -mean * scale
+        train, val, test = (
+            Split(part.images * scale - mean * scale, part.labels) for part in (train, val, test)
+        )
+    return Dataset(train, val, test, data.n_classes, augmentation, digest, standardized)
 
 
 def _sha256(*splits: Split) -> str:
@@ -98,8 +110,10 @@ def _resized(split: Split, size: int) -> Split:
     return Split(v2.functional.resize(split.images, [size, size], antialias=True), split.labels)
 
 
-def _hold_out(split: Split, fraction: float, seed: int, setting: str) -> tuple[Split, Split]:
-    """Returns (rest, held_out): held_out, a fraction drawn at random; rest, the other images."""
+def _hold_out(split: Split, config: DataConfig, setting: str, seed: int) -> tuple[Split, Split]:
+    """Returns (rest, held_out): held_out, a fraction drawn at random, of a table the same of each
+    class but for rounding; rest, the other images."""
+    fraction = getattr(config, setting)
     n_held_out = round(len(split) * fraction)
     if not 1 <= n_held_out < len(split):
         raise ConfigError(
@@ -108,30 +122,52 @@ def _hold_out(split: Split, fraction: float, seed: int, setting: str) -> tuple[S
             f"data.{setting}",
         )
     order = torch.randperm(len(split), generator=torch.Generator().manual_seed(seed))
+    if config.is_table:
+        share, labels = torch.empty(len(split)), split.labels[order]
+        for label in labels.unique():
+            n = int((labels == label).sum())
+            share[labels == label] = (torch.arange(n) + 0.5) / n
+        order = order[share.argsort(stable=True)]
     return split[order[n_held_out:]], split[order[:n_held_out]]
 
 
-def _read_digits(config: DataConfig) -> own.Dataset:
-    """The 1,797 real 8 x 8 digits that ship with scikit-learn; there is no separate test set."""
+def _read(config: DataConfig, known: NamedData) -> own.Dataset:
+    """The data of a config that is known by its name."""
+    if known.parts is not None:
+        return _read_torchvision(config, known, known.parts)
+    if config.name == IMAGE_FOLDER:
+        return _read_image_folder(config)
+    rows = _rows_of_scikit_learn(config.name, known.of)
+    values, labels = rows[:, :-1], rows[:, -1].long()
+    if known.is_table:
+        return own.Dataset(values[:, :, None, None], labels, int(labels.max()) + 1)
+    # 8 x 8 pixels with 16 levels of ink.
+    pixels = (values.view(-1, 1, 8, 8) * (255 / 16)).round().to(torch.uint8)
+    return own.Dataset(pixels, labels, 10)
+
+
+def _rows_of_scikit_learn(name: str, file: str) -> Tensor:
+    """A data set that ships with scikit-learn, which has no separate test set: float64 (N, D + 1),
+    D numbers and the label in a row."""
     # Read from its file: importing scikit-learn takes longer than importing torch.
     library = find_spec("sklearn")
     if library is None or library.origin is None:
         raise DataNotFoundError(
-            "data set digits must be in scikit-learn, but scikit-learn is not installed",
+            f"data set {name} must be in scikit-learn, but scikit-learn is not installed",
             "data.name",
         )
-    path = Path(library.origin).parent / "datasets" / "data" / "digits.csv.gz"
+    path = Path(library.origin).parent / "datasets" / "data" / file
     try:
-        with gzip.open(path, "rt") as file:
-            # A row is 64 pixels with 16 levels of ink, and the label.
-            rows = torch.tensor([[float(value) for value in line.split(",")] for line in file])
+        with (gzip.open if path.suffix == ".gz" else open)(path, "rt") as lines:
+            rows = [line.split(",") for line in lines]
     except OSError as error:
         raise DataNotFoundError(
-            f"data set digits must be in {path}, where scikit-learn has it, but: {error}",
+            f"data set {name} must be in {path}, where scikit-learn has it, but: {error}",
             "data.name",
         ) from error
-    pixels = rows[:, :-1].double().view(-1, 1, 8, 8) * (255 / 16)
-    return own.Dataset(pixels.round().to(torch.uint8), rows[:, -1].long(), 10)
+    # The first row of a table has counts, and names of classes.
+    rows = [row for row in rows if len(row) == len(rows[-1])]
+    return torch.tensor([list(map(float, row)) for row in rows], dtype=torch.float64)
 
 
 @contextmanager
@@ -153,36 +189,34 @@ def _fetched_once(config: DataConfig, folder: Path) -> Iterator[None]:
                 os.removedirs(folder)
 
 
-def _torchvision_reader(class_name: str, folder: str) -> Callable[[DataConfig], own.Dataset]:
-    def read(config: DataConfig) -> own.Dataset:
-        from torchvision import datasets
+def _read_torchvision(config: DataConfig, known: NamedData, arguments: Parts) -> own.Dataset:
+    from torchvision import datasets
 
-        parts: list[tuple[Tensor, Tensor]] = []
-        where = Path(config.root).resolve() / folder
-        for train in (True, False):
-            try:
-                with _fetched_once(config, where):
-                    _check_idx_files(where)
-                    part = getattr(datasets, class_name)(
-                        config.root, train=train, download=config.download
-                    )
-            except (RuntimeError, OSError) as error:  # OSError: no network, say
-                if config.download:
-                    what = f"the download failed: {' '.join(str(error).split())}"
-                else:
-                    is_there = os.path.isdir(where)
-                    state = "a file is missing or damaged" if is_there else "it is not there"
-                    what = f"{state}; {_FETCH}, or name the folder that has {folder}"
-                raise DataNotFoundError(
-                    f"data set {config.name} must be in {where}, but {what}", _ROOT
-                ) from error
-            images = torch.as_tensor(part.data)
-            images = images.unsqueeze(1) if images.dim() == 3 else images.permute(0, 3, 1, 2)
-            parts.append((images.contiguous(), torch.as_tensor(part.targets).long()))
-        (images, labels), (test_images, test_labels) = parts
-        return own.Dataset(images, labels, 10, test_images, test_labels)
-
-    return read
+    parts: list[tuple[Tensor, Tensor]] = []
+    where = Path(config.root).resolve() / known.folder
+    for of_part in arguments:
+        try:
+            with _fetched_once(config, where):
+                _check_idx_files(where)
+                reader = getattr(datasets, known.of)
+                part = reader(config.root, download=config.download, **of_part)
+        except (RuntimeError, OSError) as error:  # OSError: no network, say
+            if config.download:
+                what = f"the download failed: {' '.join(str(error).split())}"
+            else:
+                is_there = os.path.exists(where)
+                state = "a file is missing or damaged" if is_there else "it is not there"
+                what = f"{state}; {_FETCH}, or name the folder that has {known.folder}"
+            raise DataNotFoundError(
+                f"data set {config.name} must be in {where}, but {what}", _ROOT
+            ) from error
+        images = torch.as_tensor(part.data)
+        images = images.unsqueeze(1) if images.dim() == 3 else images
+        images = images.permute(0, 3, 1, 2) if images.shape[3] == 3 else images
+        labels = torch.as_tensor(part.targets if hasattr(part, "targets") else part.labels)
+        parts.append((images.contiguous(), labels.long()))
+    (images, labels), (test_images, test_labels) = parts
+    return own.Dataset(images, labels, known.n_classes, test_images, test_labels)
 
 
 def _check_idx_files(folder: Path) -> None:
@@ -270,17 +304,3 @@ def _read_image_folder(config: DataConfig) -> own.Dataset:
             _ROOT,
         )
     return own.collected((train, test))
-
-
-# Shifts for handwriting, shifts and flips for photographs (paper, appendix A). Shifts bring in
-# black for digits and clothes, and mid-gray, which normalization maps to 0, for photographs.
-_SOURCES: dict[str, tuple[Callable[[DataConfig], own.Dataset], Augmentation]] = {
-    "digits": (_read_digits, Augmentation(1, False, 0)),
-    "mnist": (_torchvision_reader("MNIST", "MNIST/raw"), Augmentation(2, False, 0)),
-    "fashion_mnist": (
-        _torchvision_reader("FashionMNIST", "FashionMNIST/raw"),
-        Augmentation(2, True, 0),
-    ),
-    "cifar10": (_torchvision_reader("CIFAR10", "cifar-10-batches-py"), Augmentation(4, True, 128)),
-    IMAGE_FOLDER: (_read_image_folder, Augmentation(4, True, 128)),
-}

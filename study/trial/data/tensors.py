@@ -13,20 +13,14 @@ OFFSET = -0.5
 
 @dataclass(frozen=True)
 class Split:
-    """Images (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1], with labels, int64 (N,)."""
+    """Images (N, C, H, W), uint8 in [0, 255] or float32 in [0, 1], or the features of a table as
+    images (N, F, 1, 1), float64; with labels, int64 (N,)."""
 
     images: Tensor
     labels: Tensor
 
     def __len__(self) -> int:
         return len(self.labels)
-
-    @property
-    def normalization(self) -> dict[str, object]:
-        """The constants of `normalized`, images * scale + offset, and the dtype of the images."""
-        is_bytes = self.images.dtype == torch.uint8
-        kind, scale = ("uint8", 1 / 255) if is_bytes else ("float32", 1.0)
-        return {"from": kind, "scale": scale, "offset": OFFSET}
 
     def __getitem__(self, rows: slice | Tensor) -> "Split":
         """The images at a slice or at int64 indices (n,), with their labels."""
@@ -105,7 +99,10 @@ def _warped(images: Tensor, moved: Sequence[Tensor], fill: float) -> Tensor:
 @dataclass(frozen=True)
 class Dataset:
     """A data set in three splits. Objectives are measured on `val`; `test` is read once, at the
-    end. `sha256` is the digest, in hex, of the images and labels of all splits."""
+    end. `sha256` is the digest, in hex, of the images and labels of all splits. Features of a table
+    are those that were read, which the digest is of, times the first of `standardized`, plus the
+    second, (F, 1, 1) each: over `train` before max_train, their mean is 0 and their standard
+    deviation 1."""
 
     train: Split
     val: Split
@@ -113,6 +110,17 @@ class Dataset:
     n_classes: int
     augmentation: Augmentation
     sha256: str
+    standardized: tuple[Tensor, Tensor] | None = None
+
+    @property
+    def normalization(self) -> dict[str, object]:
+        """The dtype of the data, and the constants of what the network takes: data * scale +
+        offset. Those of a table have a number for each feature, as it was read."""
+        kind = str(self.train.images.dtype).removeprefix("torch.")
+        if self.standardized is not None:
+            scale, offset = (of.flatten().tolist() for of in self.standardized)
+            return {"from": kind, "scale": scale, "offset": offset}
+        return {"from": kind, "scale": 1 / 255 if kind == "uint8" else 1.0, "offset": OFFSET}
 
     @property
     def in_shape(self) -> tuple[int, int, int]:
@@ -126,12 +134,15 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images of a Split -> float32 in [-0.5, 0.5], channels_last.
+    """Images of a Split -> float32 in [-0.5, 0.5], channels_last; features of a table stay, as
+    float32: they are standardized.
 
     >>> study.normalized(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     tensor([[[[-0.5000,  0.5000]]]])
     """
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
+    if images.dtype == torch.float64:
+        return pixels
     return (pixels / 255 if images.dtype == torch.uint8 else pixels) + OFFSET
 
 

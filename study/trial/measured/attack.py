@@ -30,14 +30,15 @@ def attacked_accuracy(
     model: IResNet, test: Split, trial: TrialConfig, certificate: Certificate
 ) -> float:
     """The fraction in [0, 1] of the first N_ATTACKED test images that are classified right and stay
-    so under attacks within the trial's radius, l2, in pixels of [0, 1]: one attack keeps pixels in
-    [0, 1], one does not. Points are sought in the precision of the model, and answered in that of
-    the trial's evaluation. Raises BrokenProofError if an attack succeeds at an image with a larger
-    proven radius."""
+    so under attacks within the trial's radius, l2: one attack keeps pixels in [0, 1], one does not.
+    Points are sought in the precision of the model, and answered in that of the trial's evaluation.
+    Raises BrokenProofError if an attack succeeds at an image with a larger proven radius."""
     radius, dtype = trial.radius, getattr(torch, trial.precision)
     images, labels = normalized(test.images[:N_ATTACKED]), test.labels[:N_ATTACKED]
     radii = certified_radius(model, images.to(dtype), labels, certificate)
-    in_box = torch.tensor([True, False], device=labels.device).repeat_interleave(len(labels))
+    in_box = torch.tensor([not trial.data.is_table, False], device=labels.device).repeat_interleave(
+        len(labels)
+    )
     # Both attacks at once: small networks take as long for twice as many images.
     twice, labels_twice = images.repeat(2, 1, 1, 1), labels.repeat(2)
     found = attacked(model, twice, labels_twice, radius, in_box=in_box).to(dtype)

@@ -103,7 +103,7 @@ def save_network(
             "n_val": len(val),
             "n_test": len(dataset.test),
             "sha256": dataset.sha256,
-            "normalization": dataset.train.normalization,
+            "normalization": dataset.normalization,
         },
         **trial.meaning,
     }

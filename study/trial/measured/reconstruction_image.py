@@ -19,13 +19,18 @@ _N_GRAYS = 16
 
 
 def save_reconstructions(path: Path, images: Tensor, reconstructed: Tensor) -> float:
-    """Write a row of images, float (N, C, H, W) on the CPU, C one or three, below it a row of their
-    reconstructions of that shape, and below that a row of their differences, as a PNG file. 0 is
-    black and 1 is white; values beyond are cut off, and what is not finite is magenta.
+    """Write a row of images, float (N, C, H, W) on the CPU, below it a row of their reconstructions
+    of that shape, and below that a row of their differences, as a PNG file. 0 is black and 1 is
+    white; values beyond are cut off, and what is not finite is magenta. Unless there are one or
+    three channels, they stand side by side, such as the features of a table.
 
     A difference is the l2 norm over the channels of a pixel, and the largest in the picture is
     white. Returns the largest: 0 if both rows are equal, infinite if a difference is not finite.
     """
+    if images.shape[1] not in (1, 3):
+        images, reconstructed = (
+            of.movedim(1, 3).flatten(2).unsqueeze(1) for of in (images, reconstructed)
+        )
     differences = torch.linalg.vector_norm(reconstructed - images, dim=1, keepdim=True)
     largest = differences.max().item() if bool(differences.isfinite().all()) else np.inf
     seen = differences[differences.isfinite()]

@@ -82,7 +82,7 @@ const certifiedTraces = (network, k) => [
 ];
 const drawCertified = () => {
   react("certified-plot", eachChosen(certifiedTraces), {
-    xaxis: axis("radius, l2, pixels from 0 to 1", { rangemode: "tozero" }),
+    xaxis: axis(`radius, l2, ${content.networks[0].unit}`, { rangemode: "tozero" }),
     yaxis: axis("certified test accuracy", { range: [0, 1.02] }),
   });
 };
@@ -104,9 +104,9 @@ const drawInverse = () => {
     yaxis: axis("reconstruction error, l2", { type: "log", exponentformat: "power", dtick: 1 }),
   });
 };
-const differences = ({ largest_pixel_error: largest }) => {
+const differences = ({ largest_pixel_error: largest, unit }) => {
   const largestIs = largest === null ? "magenta is not finite"
-    : `white is the largest, ${formatted(largest)} where pixels run from 0 to 1`;
+    : `white is the largest, ${formatted(largest)}, ${unit}`;
   return ` and the differences (${largestIs})`;
 };
 const reconstruction = (network) => {
