@@ -85,7 +85,12 @@ def main(
     """Print the Pareto front of a study, read from MLflow, or compare several studies."""
     names, uris = study or [], tracking_uri or []
     with cli.one_line_errors(
-        study="STUDY", name="STUDY", studies="STUDY", objectives="--objective", path="--html"
+        study="STUDY",
+        name="STUDY",
+        studies="STUDY",
+        objectives="--objective",
+        path="--html",
+        folder="--figures",
     ):
         if list_studies:
             rule = "--list allows only --format and --tracking-uri"

@@ -74,7 +74,7 @@ def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
         (lambda: opened.verify("tiny/0001"), "network: must be"),
         (
             lambda: opened.write_figures(tmp_path / "no" / "figures"),
-            "path: the folder must be writable, but ",
+            "folder: the folder must be writable, but ",
         ),
         (lambda: opened.figure("pie"), 'kind: must be "front", "radii" or "inverse", but got'),
         (

@@ -217,14 +217,13 @@ class Study(Shown):
 
         return plotted(self.figure(kind))
 
-    @renamed({"figures": "path"})
-    def write_figures(self, path: str | Path) -> list[Path]:
+    def write_figures(self, folder: str | Path) -> list[Path]:
         """Write all figures of `plot` into a folder, as SVG and PDF; returns the files. Raises
         UserError if one cannot be written."""
         from study.results.views.figure import figures
         from study.results.views.plot import write
 
-        return write(Path(path), figures(self.results))
+        return write(Path(folder), figures(self.results))
 
     def serve(self) -> "Server":
         """Serve the study's page on this host until the server's `close()` or the process ends. Its

@@ -188,7 +188,7 @@ def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
     one = {"one": go.Figure().add_scatter(x=[1], y=[2], name="a", mode="markers")}
     for folder in (tmp_path / "file", tmp_path / "no" / "folder"):
         with pytest.raises(
-            UserError, match=r"^figures: the folder must be writable, but "
+            UserError, match=r"^folder: the folder must be writable, but "
         ) as raised:
             write(folder, one)
         assert "\n" not in str(raised.value)

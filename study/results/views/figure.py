@@ -89,7 +89,7 @@ def _radii(report: Report) -> go.Figure:
             marker = {"symbol": "x", "size": 9, "color": color}
             x, y = [attack["radius"]], [attack["accuracy"]]
             drawn.add_scatter(x=x, y=y, name=f"{name}: attacked", mode="markers", marker=marker)
-    drawn.update_xaxes(title="radius, l2, pixels from 0 to 1")
+    drawn.update_xaxes(title=f"radius, l2, {report.study.config.data.unit}")
     return drawn.update_yaxes(title="certified test accuracy", range=[0, 1.02])
 
 

@@ -32,7 +32,7 @@ def write(folder: Path, figures: dict[str, go.Figure]) -> list[Path]:
                 plots[path.stem].savefig(path, metadata=_UNDATED[path.suffix[1:]])
     except OSError as error:
         rule = f"the folder must be writable, but {folder} is not: {error}"
-        raise UserError(rule, "figures") from error
+        raise UserError(rule, "folder") from error
     return written
 
 
