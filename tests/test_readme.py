@@ -160,6 +160,14 @@ def test_a_command_does_what_the_readme_says(
         assert (clone / written).stat().st_size > 100
 
 
+def test_the_paper_of_the_readme_is_made_of_what_its_commands_have_written(clone: Path) -> None:
+    (paper,) = pages.blocks("latex")
+    used = re.findall(r"\\(?:input|includegraphics(?:\[.*?\])?)\{(.*?)\}", paper)
+    assert len(used) == 3
+    for name in used:
+        assert (clone / name).stat().st_size > 100
+
+
 def test_the_python_of_the_readme_runs(clone: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(clone)
     monkeypatch.setattr(sys, "path", [*sys.path])  # to which MLflow adds a model's code

@@ -79,6 +79,11 @@ def test_print_has_the_points_and_titles_of_the_notebook(kind: str) -> None:
         assert panel.get_xscale() == (of_plotly.type or "linear")
         assert panel.get_ylabel() == made.layout.yaxis.title.text
         assert panel.get_yscale() == (made.layout.yaxis.type or "linear")
+        if made.layout.yaxis.range is None:
+            # The axis fits the points: they take most of its length.
+            scaled = np.log10 if panel.get_yscale() == "log" else np.asarray
+            values = scaled(np.concatenate([line.get_ydata() for line in panel.lines]))
+            assert np.ptp(values[np.isfinite(values)]) > 0.8 * np.ptp(scaled(panel.get_ylim()))
     (legend,) = drawn.legends
     assert {text.get_text() for text in legend.get_texts()} == {t.name for t in made.data}
 

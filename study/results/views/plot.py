@@ -43,7 +43,9 @@ def plotted(figure: go.Figure) -> Figure:
     panels = drawn.subplots(n_panels, squeeze=False)[:, 0]
     for number, panel in enumerate(panels):
         x, y = layout[f"xaxis{number + 1 if number else ''}"], layout.yaxis
-        panel.set(xscale=x.type or "linear", yscale=y.type or "linear", ylim=y.range)
+        panel.set(xscale=x.type or "linear", yscale=y.type or "linear")
+        if y.range:  # without one matplotlib fits the axis to the points
+            panel.set_ylim(y.range)
         panel.set_xlabel(x.title.text, fontsize=_TEXT)
         panel.set_ylabel(y.title.text, fontsize=_TEXT)
         panel.tick_params(which="both", labelsize=_SMALL)
