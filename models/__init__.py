@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from models.network.family import Family, by_image, member_from
     from models.network.iresnet import IResNet, deployed
     from models.network.training_pass import NotReversedError, kept_bytes, training_features
+    from models.proofs.attack import Attacked, attacked
     from models.proofs.certification import certify, with_classifier
     from models.proofs.empirical_bounds import EmpiricalBounds, empirical_bounds
     from models.proofs.empirical_lipschitz import empirical_lipschitz
@@ -67,6 +68,7 @@ else:
         "models.network.family": "Family by_image member_from",
         "models.network.iresnet": "IResNet deployed",
         "models.network.training_pass": "NotReversedError kept_bytes training_features",
+        "models.proofs.attack": "Attacked attacked",
         "models.proofs.certification": "certify with_classifier",
         "models.proofs.empirical_bounds": "EmpiricalBounds empirical_bounds",
         "models.proofs.empirical_lipschitz": "empirical_lipschitz",

@@ -2,66 +2,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import torch
-from torch import Tensor, nn
 
 from models import certified_radius, certify, read_network
 from study.config.trial import EvaluationConfig, TrialConfig
 from study.metrics.artifacts import TEST_RADII, read_radii
 from study.trial.measured import attack
-from study.trial.measured.attack import BrokenProofError, attacked, attacked_accuracy, withstands
+from study.trial.measured.attack import BrokenProofError, attacked_accuracy
 from study.trial.training import Training
 from tests.support.trials import TINY, save_outcome, trained
-
-
-class Linear(nn.Module):
-    """Three logits of the pixels, and every image that it was asked about."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.linear = nn.Linear(16, 3)
-        self.asked: list[Tensor] = []
-
-    def forward(self, x: Tensor) -> Tensor:
-        self.asked.append(x.detach())
-        logits: Tensor = self.linear(x.flatten(1))
-        return logits
-
-    @torch.no_grad()
-    def radii(self, images: Tensor, labels: Tensor) -> Tensor:
-        """The exact ones, (B,): the distance to the nearest hyperplane where two logits meet."""
-        logits, weight = self(images), self.linear.weight
-        margin = logits.gather(1, labels.unsqueeze(1)) - logits
-        distance = margin / (weight[labels].unsqueeze(1) - weight).norm(dim=2)
-        return distance.nan_to_num(nan=torch.inf).amin(dim=1)
-
-
-def test_of_a_linear_network_it_leaves_the_images_that_are_farther_than_the_radius() -> None:
-    model = Linear()
-    images = torch.rand(40, 1, 4, 4) - 0.5
-    labels = model(images).argmax(1)
-    exact = model.radii(images, labels)
-    radius = exact.median().item()
-    is_clear = (exact - radius).abs() > 1e-3 * radius
-    found = attacked(model, images, labels, radius, in_box=False)
-    left = model(found).argmax(1) == labels
-    assert torch.equal(found[left], images[left])
-    assert torch.equal(left[is_clear], (exact > radius)[is_clear])
-    wrong = (labels + 1) % 3
-    assert not withstands(model, images, wrong, 1e-6, in_box=True).any()
-
-
-def test_every_point_that_is_tried_is_within_the_radius_and_the_box() -> None:
-    model = Linear()
-    images = torch.rand(1, 1, 4, 4) - 0.5
-    labels = model(images).argmax(1)
-    radius = 0.9 * model.radii(images, labels).item()
-    model.asked.clear()
-    assert withstands(model, images, labels, radius, in_box=True).all()
-    tried = torch.cat(model.asked)
-    assert len(tried) > 100
-    assert tried.abs().max() <= 0.5
-    assert (tried - images).flatten(1).norm(dim=1).max() <= radius * (1 + 1e-5)
 
 
 def trial(radius: float) -> TrialConfig:
