@@ -351,9 +351,12 @@ def _reversible(model: IResNet, settings: TrainingConfig, device: torch.device) 
 def _start(model: IResNet, train: Split, seed: int) -> None:
     """Start the classifier of a new network from the features of the first training images."""
     images, labels = normalized(train.images[:_N_AT_START]), train.labels[:_N_AT_START]
+    # In eval mode: without the random masks of dropout.
+    model.eval()
     with torch.no_grad():
         features = torch.cat([model.features(part) for part in images.split(_FEATURES_AT_ONCE)])
     model.head.start(model.classifier, features, labels, seed)
+    model.train()
 
 
 def make_loss(config: TrialConfig, lipschitz: float) -> Loss:

@@ -53,6 +53,17 @@ def test_the_same_seed_gives_the_same_numbers_whatever_the_global_state() -> Non
     assert untimed(first) != untimed(list(train(replace(config, seed=4))))
 
 
+def test_a_classifier_that_starts_from_images_starts_alike_whatever_the_global_state() -> None:
+    model = ModelConfig(blocks=(), dense_blocks=2, channel_multiplier=1, head="rows", dropout=0.5)
+    starts = []
+    for seed in range(2):
+        torch.manual_seed(seed)
+        made = Training(replace(TINY, model=model))
+        assert made.model.training
+        starts.append(made.model.classifier[-1].weight.detach().clone())
+    assert torch.equal(*starts)
+
+
 def test_every_seed_that_a_study_may_have_is_one() -> None:
     largest = replace(TINY, seed=(2**31 - 1) * 100_000 + 99_999)
     trained(replace(largest, training=BRIEF.training))
