@@ -113,8 +113,8 @@ def test_what_is_no_member_is_not_loaded(
         done.load(network, **conditions)
 
 
-def test_each_network_is_verified_and_measured_again_as_it_was(done: Study) -> None:
-    for name in done.points["network"]:
+def test_each_network_of_a_trial_is_verified_and_measured_again_as_it_was(done: Study) -> None:
+    for name in done.points["network"][done.points["network"].str.startswith("kin/0002")]:
         arguments = (name, "--tracking-uri", done.driver.client.tracking_uri, "--data-root", "data")
         assert ": verified: " in printed(verify.app, *arguments)
 

@@ -15,10 +15,11 @@ def attack(model: IResNet, images: Tensor, labels: Tensor, radius: Tensor) -> Te
         for _ in range(20):
             size = offset.flatten(1).norm(dim=1).clamp(min=1e-12).view(-1, 1, 1, 1)
             offset = (offset * (radius / size).clamp(max=1)).detach().requires_grad_()
-            loss = nn.functional.cross_entropy(model(images + offset), labels, reduction="sum")
+            logits = model(images + offset)
+            broken |= logits.argmax(1) != labels
+            loss = nn.functional.cross_entropy(logits, labels, reduction="sum")
             (slope,) = torch.autograd.grad(loss, offset)
             with torch.no_grad():
-                broken |= model(images + offset).argmax(1) != labels
                 steps = slope / slope.flatten(1).norm(dim=1).clamp(min=1e-30).view(-1, 1, 1, 1)
                 offset = offset + 0.3 * radius * steps
     return broken

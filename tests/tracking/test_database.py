@@ -5,7 +5,6 @@ import shutil
 import sqlite3
 import subprocess
 import sys
-import time
 from contextlib import closing
 from pathlib import Path
 
@@ -14,49 +13,43 @@ import pytest
 from study.tracking import database
 from study.tracking.database import is_whole, make_whole
 
-# Opens a database at a moment that it is told: "ours", or with MLflow's own client; a "reader" does
-# so as soon as there is a file.
-PROCESS = """
-import sys, time
+# Processes that open a database at one moment: "ours", or with MLflow's own client; a "reader" does
+# so as soon as there is a file. They are forked, so that MLflow is imported once.
+PROCESSES = """
+import multiprocessing, sys, time
 from pathlib import Path
 from mlflow.tracking import MlflowClient
 from study.tracking.client import Client
 
-kind, folder = sys.argv[1:]
+folder, *kinds = sys.argv[1:]
 file, uri = Path(folder, "mlflow.db"), f"sqlite:///{folder}/mlflow.db"
-print("ready", flush=True)
-moment = float(sys.stdin.readline())
-while time.time() < moment or (kind == "reader" and not file.exists()):
-    time.sleep(0.0005)
-api = Client(uri).api if kind == "ours" else MlflowClient(uri)
-api.create_experiment(str(time.time_ns()))
+
+def use(kind, moment):
+    while time.time() < moment or (kind == "reader" and not file.exists()):
+        time.sleep(0.0005)
+    api = Client(uri).api if kind == "ours" else MlflowClient(uri)
+    api.create_experiment(str(time.time_ns()))
+
+forking, moment = multiprocessing.get_context("fork"), time.time() + 0.2
+processes = [forking.Process(target=use, args=(kind, moment)) for kind in kinds]
+for process in processes:
+    process.start()
+for process in processes:
+    process.join()
+sys.exit(any(process.exitcode for process in processes))
 """
 
 
 @pytest.mark.slow
 def test_processes_that_open_a_new_database_at_once_all_use_it(tmp_path: Path) -> None:
     kinds = ["ours", "ours", "reader"]
-    processes = [
-        subprocess.Popen(
-            [sys.executable, "-c", PROCESS, kind, str(tmp_path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for kind in kinds
-    ]
-    for process in processes:
-        assert process.stdout is not None
-        assert process.stdout.readline() == "ready\n"
-    moment = time.time() + 0.1
-    for process in processes:
-        assert process.stdin is not None
-        process.stdin.write(f"{moment}\n")
-        process.stdin.flush()
-    for process in processes:
-        _, problem = process.communicate(timeout=300)
-        assert process.returncode == 0, problem
+    done = subprocess.run(
+        [sys.executable, "-c", PROCESSES, str(tmp_path), *kinds],
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
     with closing(sqlite3.connect(tmp_path / "mlflow.db")) as connection:
         names = connection.execute("SELECT name FROM experiments").fetchall()
     assert len(names) == 1 + len(kinds)  # and MLflow's default one

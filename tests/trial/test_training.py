@@ -131,12 +131,14 @@ def test_reports_come_each_epoch_and_test_data_is_read_once_at_the_end() -> None
 
 @pytest.mark.slow
 def test_it_learns() -> None:
-    """Far above the one in ten of chance, after eight epochs on the digits."""
+    """Far above the one in ten of chance, after five epochs on the digits."""
     config = replace(
         TINY,
         data=replace(TINY.data, shift=0),
-        model=ModelConfig(blocks=(1, 1, 1), channel_multiplier=8, dropout=0.0),
-        training=TrainingConfig(max_epochs=8, batch_size=64, lr=0.2, lr_schedule="one_cycle"),
+        model=ModelConfig(blocks=(1, 1, 1), channel_multiplier=4, dropout=0.0),
+        training=TrainingConfig(
+            max_epochs=5, batch_size=64, lr=0.2, lr_schedule="one_cycle", report_every=5
+        ),
     )
     last = epoch_of(list(train(config))[-1])
     assert last.val_accuracy > 0.9

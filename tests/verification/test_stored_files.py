@@ -1,7 +1,7 @@
 """Files of a network and of its run that were changed, also by somebody who can log runs too.
 
-Who can write files cannot write tags. Each form of tampering is checked again with a manifest made
-anew."""
+Who can write files cannot write tags, so the manifest refuses every change. Each form of tampering
+is checked with a manifest made anew."""
 
 import json
 import math
@@ -162,13 +162,21 @@ TAMPERED: tuple[tuple[Callable[[Stored], None], str], ...] = (
 
 
 @pytest.mark.parametrize(("change", "says"), TAMPERED, ids=range(len(TAMPERED)))
-def test_tampered_contents_are_refused_by_the_manifest_and_without_it(
+def test_tampered_contents_are_refused_without_their_manifest(
     stored: Stored, change: Callable[[Stored], None], says: str
 ) -> None:
     change(stored)
-    assert "model: " in stored.refused()
     stored.log_again()
     assert says in stored.refused()
+
+
+def test_a_file_that_was_not_logged_is_named(stored: Stored) -> None:
+    """Others that the manifest refuses are changed, removed or linked above."""
+    write("code/models/more.py", "")(stored)
+    assert (
+        "model: code/models/more.py must not be there: the model was logged without it"
+        in stored.refused()
+    )
 
 
 @pytest.mark.parametrize("tools", ["", "==80.1"])
