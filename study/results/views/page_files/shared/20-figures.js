@@ -156,16 +156,22 @@ const whenSeen = (id, how) => {
   leaving.signal.addEventListener("abort", () => watcher.disconnect());
   pending.set(id, start);
 };
-const react = (id, traces, more) => {
-  if (!("Plotly" in globalThis)) return; // all is drawn again once it is there
-  const save = {
+// One object for all drawings: with another configuration a figure would be made anew, without its
+// listeners.
+let configuration = null;
+const withSaving = () => configuration ??= {
+  ...CONFIG,
+  modeBarButtonsToAdd: [{
     name: "Save as SVG",
     icon: Plotly.Icons.camera,
-    click: (plot) => Plotly.downloadImage(plot, { format: "svg", filename: id, width: null, height: null }),
-  };
+    click: (plot) => Plotly.downloadImage(
+      plot, { format: "svg", filename: plot.id, width: null, height: null }),
+  }],
+};
+const react = (id, traces, more) => {
+  if (!("Plotly" in globalThis)) return; // all is drawn again once it is there
   try {
-    const config = { ...CONFIG, modeBarButtonsToAdd: [save] };
-    return Plotly.react(byId(id), traces, layout(more), config);
+    return Plotly.react(byId(id), traces, layout(more), withSaving());
   } catch (error) {
     byId(id).textContent = `This figure cannot be drawn here: ${error.message || error}`;
     throw error;
