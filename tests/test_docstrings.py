@@ -15,7 +15,7 @@ from tests.support import pages
 # What has no example: errors, what results are made of, and what training in a study uses alone.
 WITHOUT = {
     "BlockError", "FailedError", "NotReversedError", "SettingError", "UserError",
-    "Certificate", "EmpiricalBounds", "Solution", "Study", "StudyConfig",
+    "Attacked", "Certificate", "EmpiricalBounds", "Solution", "Study", "StudyConfig",
     "Augmentation", "NetworkSettings", "NormalizedConv2d", "block_class", "by_image", "compare",
     "empirical_bounds", "is_import_path", "kept_bytes", "map_kernels", "member_from",
     "proven_dtype", "setting", "training_features", "write_weights",
