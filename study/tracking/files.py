@@ -6,9 +6,10 @@ files of this machine are read, and which host gets the user's password. See `al
 """
 
 import hashlib
+import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path, PurePosixPath
 from urllib.parse import SplitResult, urlsplit
 
@@ -168,6 +169,16 @@ def manifest(folder: Path) -> dict[str, str]:
     return dict(sorted((path.relative_to(folder).as_posix(), sha256_of(path)) for path in paths))
 
 
+def condensed(digests: Mapping[str, str], folders: Collection[str]) -> dict[str, str]:
+    """A manifest in which one digest stands for all files below each of the folders: SHA-256 of the
+    JSON of that part of the manifest. Folders are paths that end with a slash."""
+    short = {name: digest for name, digest in digests.items() if not name.startswith((*folders,))}
+    for folder in folders:
+        if part := {name: digests[name] for name in sorted(digests) if name.startswith(folder)}:
+            short[folder] = hashlib.sha256(json.dumps(part).encode()).hexdigest()
+    return short
+
+
 def irregular(folder: Path) -> Iterator[str]:
     """Yield a sentence for each entry below a folder that a logged model cannot contain: links,
     which are not followed, special files, folders without files, compiled code."""
@@ -187,15 +198,17 @@ def irregular(folder: Path) -> Iterator[str]:
 
 
 def differences(folder: Path, expected: Mapping[str, str]) -> Iterator[str]:
-    """Yield a sentence for each file that is missing, extra or changed compared with a manifest."""
-    there = manifest(folder)
+    """Yield a sentence for each file, or each folder that the manifest condenses, that is missing,
+    extra or changed compared with the manifest."""
+    there = condensed(manifest(folder), [name for name in expected if name.endswith("/")])
     for name in sorted(there.keys() | expected.keys()):
         if name not in there:
             yield f"{name} is missing"
         elif name not in expected:
             yield f"{name} must not be there: the model was logged without it"
         elif there[name] != expected[name]:
-            yield f"{name} is not the file that was logged"
+            kind = "folder" if name.endswith("/") else "file"
+            yield f"{name} is not the {kind} that was logged"
 
 
 def sha256_of(path: Path) -> str:

@@ -16,8 +16,8 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from study.metrics.definitions import as_reported
-from study.tracking.files import manifest
-from study.tracking.stored_model import DATA
+from study.tracking.files import condensed, manifest
+from study.tracking.stored_model import CODE, DATA
 from study.verify import app
 
 MODEL_FILES, RUN_FILES = "study.model_files", "study.run_files"
@@ -86,7 +86,7 @@ class Stored:
         """Make the run's files those of the model, and both manifests anew."""
         for name in ("network.json", "certificate.json"):
             shutil.copy(self.folder / DATA / name, self.of_run / name)
-        self.tag(MODEL_FILES, json.dumps(manifest(self.folder)))
+        self.tag(MODEL_FILES, json.dumps(condensed(manifest(self.folder), [f"{CODE}/"])))
         self.tag(RUN_FILES, json.dumps(manifest(self.of_run)))
 
     def edit(self, name: str, change: Callable[[dict[str, Any]], object]) -> None:

@@ -1,5 +1,7 @@
 import hashlib
 import os
+import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import mlflow
@@ -8,7 +10,7 @@ import torch
 
 from models import read_network
 from study.metrics.reports import TrialStatus
-from study.tracking.files import differences, manifest
+from study.tracking.files import condensed, differences, manifest
 from study.tracking.records import Records, StudyRecord
 from study.tracking.stored_model import share
 from study.tracking.tracker import Tracker
@@ -95,6 +97,29 @@ def test_every_file_stands_there_with_its_digest_and_what_changed_is_named(folde
         "code/models/c.py must not be there: the model was logged without it",
         "data/network/.hidden must not be there: the model was logged without it",
     ]
+
+
+def change(path: Path) -> None:
+    path.write_text("changed")
+
+
+def add(path: Path) -> None:
+    path.with_name("more.py").touch()
+
+
+def rename(path: Path) -> None:
+    path.rename(path.with_name("c.py"))
+
+
+@pytest.mark.parametrize("what", [change, add, rename, Path.unlink])
+def test_one_digest_stands_for_a_folder(folder: Path, what: Callable[[Path], object]) -> None:
+    short = condensed(manifest(folder), ["code/models/"])
+    assert list(short) == ["MLmodel", "data/network/w", "code/models/"]
+    assert list(differences(folder, short)) == []
+    what(folder / "code/models/b.py")
+    assert list(differences(folder, short)) == ["code/models/ is not the folder that was logged"]
+    shutil.rmtree(folder / "code")
+    assert list(differences(folder, short)) == ["code/models/ is missing"]
 
 
 def test_what_no_model_has_is_refused(folder: Path, tmp_path: Path) -> None:

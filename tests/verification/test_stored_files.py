@@ -55,10 +55,13 @@ def test_every_file_changed_removed_or_linked_is_named(stored: Stored, tmp_path:
         path = stored.folder / name
         with put_back(path) as content:
             assert not content.startswith((b"\x80", b"PK")), f"{name} is a pickle"
+            changed = removed = f"{CODE}/ is not the folder that was logged"
+            if name not in code:
+                changed, removed = f"{name} is not the file that was logged", f"{name} is missing"
             path.write_bytes(content + b"\n")
-            assert f"model: {name} is not the file that was logged" in stored.refused()
+            assert f"model: {changed}" in stored.refused()
             path.unlink()
-            assert f"model: {name} is missing" in stored.refused()
+            assert f"model: {removed}" in stored.refused()
             outside.write_bytes(content)
             path.symlink_to(outside)
             assert f"model: {name} must be a file of its own, but is a link" in stored.refused()
@@ -172,9 +175,9 @@ def test_tampered_contents_are_refused_without_their_manifest(
 
 def test_a_file_that_was_not_logged_is_named(stored: Stored) -> None:
     """Others that the manifest refuses are changed, removed or linked above."""
-    write("code/models/more.py", "")(stored)
+    write("data/more.json", "")(stored)
     assert (
-        "model: code/models/more.py must not be there: the model was logged without it"
+        "model: data/more.json must not be there: the model was logged without it"
         in stored.refused()
     )
 
@@ -281,6 +284,14 @@ def test_a_manifest_that_was_edited_or_deleted_is_refused(stored: Stored) -> Non
     assert f"model: {WEIGHTS} is not the file that was logged" in out
     stored.tag(MODEL_FILES, None)
     assert "manifest: the run must have the tag study.model_files, but has none" in stored.refused()
+
+
+def test_a_manifest_with_a_digest_for_each_file_of_the_code_is_read(stored: Stored) -> None:
+    """As earlier versions stored it."""
+    stored.tag(MODEL_FILES, json.dumps(manifest(stored.folder), separators=(",", ":")))
+    stored.verified()
+    write(f"{CODE}/__init__.py", "")(stored)
+    assert f"model: {CODE}/__init__.py is not the file that was logged" in stored.refused()
 
 
 def test_a_second_model_of_the_run_is_refused(stored: Stored, study: StudyRecord) -> None:
