@@ -156,18 +156,17 @@ const whenSeen = (id, how) => {
   leaving.signal.addEventListener("abort", () => watcher.disconnect());
   pending.set(id, start);
 };
-// One object for all drawings: with another configuration a figure would be made anew, without its
-// listeners.
-let configuration = null;
-const withSaving = () => configuration ??= {
+// The button outlives this script, which a live page runs again for each content: with another
+// function a figure would be made anew, without its listeners and its zoom.
+const withSaving = () => ({
   ...CONFIG,
-  modeBarButtonsToAdd: [{
+  modeBarButtonsToAdd: [globalThis.savesAsSvg ??= {
     name: "Save as SVG",
     icon: Plotly.Icons.camera,
     click: (plot) => Plotly.downloadImage(
       plot, { format: "svg", filename: plot.id, width: null, height: null }),
   }],
-};
+});
 const react = (id, traces, more) => {
   if (!("Plotly" in globalThis)) return; // all is drawn again once it is there
   try {
