@@ -159,7 +159,9 @@ def test_the_tour_proves_inverts_and_draws(outputs: dict[str, Any]) -> None:
     assert len(times) == 2
     assert all(0 < float(one) <= float(bound) for one in times)
     assert float(of(outputs, "load_sample_image")["stream"].split()[-1]) < 1e-4
-    within, *_, far = re.findall(r": (\d+) of (\d+) answers", of(outputs, "withstands")["stream"])
+    within, *_, far = re.findall(
+        r": (\d+) of (\d+) withstand", of(outputs, "withstand the")["stream"]
+    )
     assert within[0] == within[1] != "0"
     assert int(far[0]) < int(within[0])
     radii = of(outputs, "certified_radius")["stream"].partition(":")[2].split(",")
