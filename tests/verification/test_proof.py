@@ -230,7 +230,7 @@ def other_code(stored: Stored, tmp_path: Path) -> Path:
     touched = tmp_path / "touched"
     path = stored.folder / CODE / "__init__.py"
     path.write_text(path.read_text() + f"\nopen({str(touched)!r}, 'w').close()\n")
-    assert f"{CODE}/__init__.py is not the file that was logged" in stored.refused()
+    assert f"{CODE}/ is not the folder that was logged" in stored.refused()
     stored.log_again()
     return touched
 
