@@ -73,10 +73,13 @@ def test_errors_of_every_call_name_its_arguments(tmp_path: Path) -> None:
         (lambda: opened.load("nope/0001"), f"network: {absent}"),
         (lambda: opened.verify("tiny/0001"), "network: must be"),
         (
-            lambda: opened.write_figures(tmp_path / "no" / "figures"),
-            "folder: the folder must be writable, but ",
+            lambda: opened.write_figures(tmp_path / "figures"),
+            "folder: a study must have networks to draw, but has none",
         ),
-        (lambda: opened.figure("pie"), 'kind: must be "front", "radii" or "inverse", but got'),
+        (
+            lambda: opened.figure("pie"),
+            "kind: must be one of front, growth, hyperparameters, proofs, radii, inverse, but got",
+        ),
         (
             lambda: opened.write_page(tmp_path / "no" / "x.html"),
             "path: the file must be writable, but ",

@@ -203,10 +203,15 @@ class Study(Shown):
         return self.results.within(radii).by_radius()
 
     def figure(self, kind: str = "front") -> "go.Figure":
-        """A figure of the study: "front", the first objective against each of the others; or of the
-        recommended networks "radii", the certified accuracy of the test images against the radius,
-        or "inverse", the reconstruction error against the steps. Raises UserError for another kind,
-        or if there is nothing to draw."""
+        """A figure of the study. Raises UserError for another kind, or if there is nothing to draw.
+
+        Args:
+            kind: "front", the first objective against each of the others; "growth", the hypervolume
+                against the epochs trained; "hyperparameters", rank correlations with the
+                objectives; or of the recommended networks "proofs", the bound of each block and
+                what it attains, "radii", the certified accuracy of the test images against the
+                radius, or "inverse", the reconstruction error against the steps.
+        """
         from study.results.views.figure import figure
 
         return figure(self.results, kind)
@@ -219,7 +224,7 @@ class Study(Shown):
 
     def write_figures(self, folder: str | Path) -> list[Path]:
         """Write all figures of `plot` into a folder, as SVG and PDF; returns the files. Raises
-        UserError if one cannot be written."""
+        UserError if there is nothing to draw, or a file cannot be written."""
         from study.results.views.figure import figures
         from study.results.views.plot import write
 

@@ -22,6 +22,7 @@ from study.metrics.goals import Constraint, Objective, as_in_a_file, relative_vi
 from study.metrics.reports import TrialStatus
 from study.results import spent
 from study.results.answers import with_answers
+from study.results.correlations import Correlation, correlations
 from study.results.front import Mark, Point, Ranking, marked
 from study.results.radii import checked, name_within, with_radii
 from study.results.recommended import Recommendation, recommendations
@@ -137,6 +138,15 @@ class Report(Ranking):
     def growth(self) -> spent.Growth | None:
         """How the front grew; None if an objective has no reference, or no trial has ended."""
         return spent.growth(self.points, self.objectives, self.constraints)
+
+    @cached_property
+    def correlated(self) -> dict[str, dict[str, Correlation]]:
+        """Objective -> hyperparameter -> their rank correlation over the completed trials."""
+        samples, found = [point.first.sample for point in self.searched], {}
+        for name in (objective.metric for objective in self.objectives):
+            values = [point.metrics.get(name, math.nan) for point in self.searched]
+            found[name] = correlations(samples, values)
+        return {metric: of for metric, of in found.items() if of}
 
     @cached_property
     def searched(self) -> list[Point]:

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import plotly.graph_objects as go
 import pytest
+from scipy.stats import spearmanr
 
 from study.errors import UserError
 from study.results.report import Report, collect
@@ -22,10 +23,12 @@ CURVES = {
     "run1": [0.8, 0.7, 0.1],
     "run2": [0.7, 0.6, 0.3],
 }
+BOUNDS = {"run0": [0.9, 0.8], "run1": [0.5, 0.6], "run2": [0.1, 0.2]}
 
 
 def report_of(**changes: Any) -> Report:
-    """Three networks on the front, all recommended, and a dominated one, with files."""
+    """Three networks on the front, all recommended, with files; and dominated ones: a projection,
+    and trials that are the less accurate the more dropout they have."""
     goals = sought(val_accuracy=0.1, certified_accuracy=0.0, inverse_lipschitz_upper_bound=1e4)
     records = [
         trial(
@@ -40,10 +43,20 @@ def report_of(**changes: Any) -> Report:
     ]
     worse = {"certified_accuracy": 0.1, "inverse_lipschitz_upper_bound": 2e3}
     records.append(projection(0, 0.2, val_accuracy=0.2, **worse))
+    for k in range(5):
+        sample = {"coeff": (0.5, 0.2, 0.3)[k % 3], "n_power_iterations": 1, "dropout": k / 10 + 0.2}
+        records.append(trial(3 + k, sample=sample, val_accuracy=0.6 - k / 10, **worse))
     files = {
         run: {
             "certificate.json": json.dumps(
-                {"on_test_split": {"radius": [0.0, 2.0, 4.0], "certified_accuracy": curve}}
+                {
+                    "on_test_split": {"radius": [0.0, 2.0, 4.0], "certified_accuracy": curve},
+                    "blocks": [
+                        {"name": f"body.{k}", "upper_bound": bound}
+                        for k, bound in enumerate(BOUNDS[run])
+                    ],
+                    "empirical_lipschitz": [bound / 2 for bound in BOUNDS[run]],
+                }
             ).encode(),
             "inverse.json": json.dumps(
                 {"n_steps": [1, 2, 3], "reconstruction_error": [1e-2, 1e-5, None]}
@@ -77,7 +90,7 @@ def test_print_has_the_points_and_titles_of_the_notebook(kind: str) -> None:
         of_plotly = made.layout[f"xaxis{axis[1:]}"]
         assert panel.get_xlabel() == of_plotly.title.text
         assert panel.get_xscale() == (of_plotly.type or "linear")
-        assert panel.get_ylabel() == made.layout.yaxis.title.text
+        assert panel.get_ylabel() == (made.layout.yaxis.title.text or "")
         assert panel.get_yscale() == (made.layout.yaxis.type or "linear")
         if made.layout.yaxis.range is None:
             # The axis fits the points: they take most of its length.
@@ -98,7 +111,7 @@ def test_the_front_has_every_network_by_its_mark() -> None:
         assert list(trace.x) == list(of_mark[other])
         assert list(trace.y) == list(of_mark["val_accuracy"])
         assert list(trace.text) == list(of_mark["network"])
-    assert [len(trace.x) for trace in made.data[:3]] == [1, 0, 3]
+    assert [len(trace.x) for trace in made.data[:3]] == [6, 0, 3]
     # It runs over decades.
     assert [made.layout.xaxis.type, made.layout.xaxis2.type] == ["linear", "log"]
 
@@ -119,6 +132,60 @@ def test_the_radii_are_those_of_the_recommended_networks_with_the_attack() -> No
     } == {"steps-pre"}
 
 
+def test_growth_is_the_hypervolume_after_each_trial() -> None:
+    (line,) = figure(REPORT, "growth").data
+    assert list(line.x) == [3 * number for number in range(1, 9)]
+    # By inclusion and exclusion over the boxes of three points, the decades of the inverse as one
+    # axis. No later trial adds to it.
+    boxes = [(0.9 - 0.1, 0.3, 1.0), (0.88 - 0.1, 0.5, 3.0), (0.8 - 0.1, 0.45, 4.0)]
+    volumes = []
+    for n in (1, 2, 3):
+        parts = [
+            (-1) ** (size + 1) * float(np.prod(np.min(some, axis=0)))
+            for size in range(1, n + 1)
+            for some in combinations(boxes[:n], size)
+        ]
+        volumes.append(sum(parts))
+    ratios = np.array(line.y) / line.y[-1]
+    np.testing.assert_allclose(ratios, [*volumes, *[volumes[-1]] * 5] / np.float64(volumes[-1]))
+    assert plotted(figure(REPORT, "growth")).axes[0].lines[0].get_drawstyle() == "steps-post"
+
+
+def test_proofs_are_the_bounds_of_the_blocks_with_what_they_attain() -> None:
+    bounds, found = (
+        {trace.name: trace for trace in figure(REPORT, "proofs").data if trace.mode == mode}
+        for mode in ("lines+markers", "markers")
+    )
+    for one in REPORT.recommended:
+        name, of_run = ", ".join(one.aliases), BOUNDS[one.point.first.run_id]
+        assert list(bounds[name].x) == list(found[f"{name}: attained"].x) == [1, 2]
+        assert list(bounds[name].y) == of_run
+        assert list(found[f"{name}: attained"].y) == [bound / 2 for bound in of_run]
+
+
+def test_hyperparameters_have_their_rank_correlation_on_a_line_of_their_own() -> None:
+    made = figure(REPORT, "hyperparameters")
+    names = list(made.layout.yaxis.ticktext)
+    assert set(names) == {"coeff", "dropout"}  # the count of power iterations does not vary
+    points = list(REPORT.searched)
+    for trace, objective in zip(made.data, REPORT.objectives, strict=True):
+        assert trace.name == REPORT.metrics[objective.metric].title
+        for name, x, y in zip(np.round(trace.y).astype(int), trace.x, trace.y, strict=True):
+            values = [point.metrics[objective.metric] for point in points]
+            of_name = [point.first.sample[names[name]] for point in points]
+            assert x == pytest.approx(spearmanr(of_name, values).statistic)
+            assert abs(y - name) < 0.5
+    (panel,) = plotted(made).axes
+    bars = [segment for lines in panel.collections for segment in lines.get_segments()]
+    ends = [
+        (x - low, x + high)
+        for trace in made.data
+        for x, low, high in zip(trace.x, trace.error_x.arrayminus, trace.error_x.array, strict=True)
+    ]
+    np.testing.assert_allclose([bar[:, 0] for bar in bars], ends)
+    assert [text.get_text() for text in panel.get_yticklabels()] == names
+
+
 def lightness(color: str) -> float:
     """L* of CIELAB, in [0, 100], of an sRGB color such as #0072b2."""
     channels = np.array([int(color[at : at + 2], 16) / 255 for at in (1, 3, 5)])
@@ -127,7 +194,7 @@ def lightness(color: str) -> float:
     return 116 * luminance ** (1 / 3) - 16 if luminance > 0.008856 else 903.3 * luminance
 
 
-@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("kind", [kind for kind in KINDS if kind != "growth"])
 def test_in_gray_no_two_look_alike(kind: str) -> None:
     (panel, *_) = plotted(figure(REPORT, kind)).axes
     looks = {
@@ -138,7 +205,7 @@ def test_in_gray_no_two_look_alike(kind: str) -> None:
             line.get_markerfacecolor() == "none",
         )
         for line in panel.lines
-        if not str(line.get_label()).endswith("attacked")
+        if ": " not in str(line.get_label())  # attacked, or attained
     }
     assert len(looks) == 3
     for one, other in combinations(looks.values(), 2):
@@ -174,18 +241,29 @@ def test_files_are_a_column_wide_with_their_fonts_and_the_same_each_time(tmp_pat
 
 def test_what_a_study_lacks_is_not_drawn(tmp_path: Path) -> None:
     bare = replace(REPORT, records=Kept())
-    assert [*figures(bare)] == ["front"]
+    assert [*figures(bare)] == ["front", "growth", "hyperparameters"]
     alone = replace(report_of(), objectives=REPORT.objectives[:1])
-    assert [*figures(alone)] == ["radii", "inverse"]
+    assert [*figures(alone)] == ["growth", "hyperparameters", "proofs", "radii", "inverse"]
     for report, kind, says in (
         (bare, "radii", "a study must have a recommended network with its files for it"),
         (alone, "front", "a study must have two objectives for it"),
-        (REPORT, "pie", 'must be "front", "radii" or "inverse", but got'),
+        (
+            replace(REPORT, points=REPORT.points[:1]),
+            "growth",
+            "a study must have a reference value",
+        ),
+        (replace(REPORT, points=REPORT.points[:7]), "hyperparameters", "a study must have 8 comp"),
+        (REPORT, "pie", "must be one of front, growth, hyperparameters, proofs, radii, inverse, "),
     ):
         with pytest.raises(UserError, match=rf"^kind: {says}"):
             figure(report, kind)
     empty = collect(STUDY, [])
     assert figures(replace(empty, records=Kept())) == {}
+    with pytest.raises(
+        UserError, match=r"^folder: a study must have networks to draw, but has none"
+    ):
+        write(tmp_path / "figures", {})
+    assert not (tmp_path / "figures").exists()
 
 
 def test_a_folder_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:

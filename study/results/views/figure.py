@@ -1,6 +1,6 @@
 """A report as figures in a notebook; views.plot draws them for print."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import plotly.graph_objects as go
@@ -8,11 +8,11 @@ from plotly.subplots import make_subplots
 
 from study.errors import UserError
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
+from study.results.correlations import FEWEST_TRIALS
 from study.results.front import Mark
 from study.results.report import Report
 from study.results.views.report_view import network_content
 
-KINDS = "front", "radii", "inverse"
 # In gray they differ as well: by symbol or dash, and in lightness.
 _MARKS = (
     (Mark.DOMINATED, "circle-open", 6, "#b0b0b0"),
@@ -31,18 +31,18 @@ def figure(report: Report, kind: str) -> go.Figure:
     """A figure of a study, as `Study.figure` describes it. Raises UserError for another kind, or if
     there is nothing to draw."""
     if kind not in KINDS:
-        raise UserError('must be "front", "radii" or "inverse"', "kind", kind)
+        raise UserError(f"must be one of {', '.join(KINDS)}", "kind", kind)
     made = figures(report, [kind])
     if not made:
-        needed = "two objectives" if kind == "front" else "a recommended network with its files"
+        _, needed = _KINDS[kind]
         raise UserError(f"a study must have {needed} for it, but has not", "kind", kind)
     return made[kind]
 
 
-def figures(report: Report, kinds: Sequence[str] = KINDS) -> dict[str, go.Figure]:
-    """Kind -> figure, for those kinds of which the study has anything to draw."""
-    makes = {"front": _front, "radii": _radii, "inverse": _inverse}
-    made = {kind: makes[kind](report) for kind in kinds}
+def figures(report: Report, kinds: Iterable[str] | None = None) -> dict[str, go.Figure]:
+    """Kind -> figure, for those kinds of which the study has anything to draw; of all by
+    default."""
+    made = {kind: _KINDS[kind][0](report) for kind in kinds or KINDS}
     title = {"title": report.study.name, "template": "simple_white"}
     return {
         kind: drawn.update_layout(title)
@@ -110,7 +110,78 @@ def _inverse(report: Report) -> go.Figure:
     return drawn.update_yaxes(title="reconstruction error, l2", type="log")
 
 
+def _growth(report: Report) -> go.Figure:
+    drawn, grown = go.Figure(), report.growth
+    if grown is not None and len(grown.epochs) > 1:
+        line = {"color": _LINES[0][0], "dash": "solid", "shape": "hv"}
+        x, y = grown.epochs, grown.hypervolume
+        drawn.add_scatter(x=x, y=y, name="front", mode="lines", line=line)
+    drawn.update_xaxes(title="epochs trained, of all trials")
+    return drawn.update_yaxes(title="hypervolume")
+
+
+def _proofs(report: Report) -> go.Figure:
+    drawn = go.Figure()
+    for name, content, color, dash, symbol in _recommended(report):
+        bounds, look = [block["upper_bound"] for block in content["blocks"]], {"color": color}
+        drawn.add_scatter(
+            x=[*range(1, len(bounds) + 1)],
+            y=bounds,
+            name=name,
+            mode="lines+markers",
+            line={**look, "dash": dash},
+            marker={"symbol": symbol, "size": 6},
+        )
+        if attained := content["attained"]:
+            x, marker = [*range(1, len(attained) + 1)], {**look, "symbol": "x", "size": 9}
+            drawn.add_scatter(
+                x=x, y=attained, name=f"{name}: attained", mode="markers", marker=marker
+            )
+    drawn.update_xaxes(title="block")
+    return drawn.update_yaxes(title="proven bound of Lip(g), l2")
+
+
+def _hyperparameters(report: Report) -> go.Figure:
+    drawn, found = go.Figure(), report.correlated
+    names = [*dict.fromkeys(name for of in found.values() for name in of)]
+    for k, ((metric, of), (color, _, symbol)) in enumerate(
+        zip(found.items(), _LINES, strict=False)
+    ):
+        # Beside each other on the line of their hyperparameter.
+        shift = 0.5 * ((k + 0.5) / len(found) - 0.5)
+        drawn.add_scatter(
+            x=[one.value for one in of.values()],
+            y=[names.index(name) + shift for name in of],
+            name=report.metrics[metric].title,
+            mode="markers",
+            marker={"symbol": symbol, "size": 9, "color": color},
+            error_x={
+                "array": [one.high - one.value for one in of.values()],
+                "arrayminus": [one.value - one.low for one in of.values()],
+            },
+        )
+    drawn.update_xaxes(title="rank correlation, with its 95 % interval", range=[-1.02, 1.02])
+    lines = [*range(len(names))]
+    return drawn.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=lines, ticktext=names)
+
+
 def _recommended(report: Report) -> Iterator[tuple[str, dict[str, Any], str, str, str]]:
     """Yield the name of each recommended network, what is stored with it, and its look."""
     for one, look in zip(report.recommended, _LINES, strict=False):
         yield ", ".join(one.aliases), network_content(report, one.point), *look
+
+
+# Kind -> how it is drawn, and what that takes.
+_WITH_FILES = "a recommended network with its files"
+_KINDS: dict[str, tuple[Callable[[Report], go.Figure], str]] = {
+    "front": (_front, "two objectives"),
+    "growth": (_growth, "a reference value of each objective, and two trials that ended,"),
+    "hyperparameters": (
+        _hyperparameters,
+        f"{FEWEST_TRIALS} completed trials, and hyperparameters that vary,",
+    ),
+    "proofs": (_proofs, _WITH_FILES),
+    "radii": (_radii, _WITH_FILES),
+    "inverse": (_inverse, _WITH_FILES),
+}
+KINDS = tuple(_KINDS)

@@ -17,12 +17,15 @@ _WIDTH, _HEIGHT, _TEXT, _SMALL = 3.25, 2.3, 8, 7
 _FILES: dict[Any, Any] = {"pdf.fonttype": 42, "svg.fonttype": "path", "svg.hashsalt": "study"}
 _UNDATED = {"svg": {"Date": None}, "pdf": {"CreationDate": None}}
 _DASHES = {"solid": "-", "dash": "--", "dot": ":", "dashdot": "-."}
+_STEPS = {"vh": "steps-pre", "hv": "steps-post"}
 _SYMBOLS = {"circle": "o", "circle-open": "o", "square": "s", "diamond": "D", "triangle-up": "^"}
 
 
 def write(folder: Path, figures: dict[str, go.Figure]) -> list[Path]:
     """Write figures by name into a folder, each as SVG and PDF; returns the files. Raises UserError
-    if one cannot be written."""
+    if there is none, or one cannot be written."""
+    if not figures:
+        raise UserError("a study must have networks to draw, but has none", "folder")
     plots = {name: plotted(figure) for name, figure in figures.items()}
     written = [folder / f"{name}.{form}" for name in plots for form in _UNDATED]
     try:
@@ -44,20 +47,31 @@ def plotted(figure: go.Figure) -> Figure:
     for number, panel in enumerate(panels):
         x, y = layout[f"xaxis{number + 1 if number else ''}"], layout.yaxis
         panel.set(xscale=x.type or "linear", yscale=y.type or "linear")
-        if y.range:  # without one matplotlib fits the axis to the points
+        # Without a range matplotlib fits the axis to the points.
+        if x.range:
+            panel.set_xlim(x.range)
+        if y.range:
             panel.set_ylim(y.range)
+        if y.ticktext:
+            panel.set_yticks(y.tickvals, y.ticktext)
         panel.set_xlabel(x.title.text, fontsize=_TEXT)
         panel.set_ylabel(y.title.text, fontsize=_TEXT)
         panel.tick_params(which="both", labelsize=_SMALL)
     for trace in figure.data:
         symbol, color = trace.marker.symbol, trace.marker.color or trace.line.color
-        panels[int((trace.xaxis or "x")[1:] or 1) - 1].plot(
-            *(np.array(values, np.float64) for values in (trace.x, trace.y)),
+        panel = panels[int((trace.xaxis or "x")[1:] or 1) - 1]
+        x, y = (np.array(values, np.float64) for values in (trace.x, trace.y))
+        if trace.error_x.array:
+            low, high = x - trace.error_x.arrayminus, x + trace.error_x.array
+            panel.hlines(y, low, high, color, linewidth=1.2)
+        panel.plot(
+            x,
+            y,
             color=color,
             label=trace.name,
             linestyle=_DASHES[trace.line.dash] if trace.line.dash else "",
             linewidth=1.2,
-            drawstyle="steps-pre" if trace.line.shape == "vh" else "default",
+            drawstyle=_STEPS.get(trace.line.shape, "default"),
             marker=_SYMBOLS.get(symbol, symbol),
             markersize=(trace.marker.size or 0) / 2,
             markerfacecolor="none" if symbol == "circle-open" else color,

@@ -30,7 +30,7 @@ from study.metrics.definitions import (
     radius_text,
 )
 from study.results import paper, where
-from study.results.correlations import FEWEST_TRIALS, correlations
+from study.results.correlations import FEWEST_TRIALS
 from study.results.front import Point
 from study.results.numbers import leading_metrics
 from study.results.recommended import Recommendation
@@ -128,11 +128,7 @@ def _growth(report: Report) -> Section:
 
 
 def _hyperparameters(report: Report) -> Section:
-    samples, found = [point.first.sample for point in report.searched], {}
-    for name in (objective.metric for objective in report.objectives):
-        values = [point.metrics.get(name, math.nan) for point in report.searched]
-        found[name] = correlations(samples, values)
-    found = {metric: of for metric, of in found.items() if of}
+    found = report.correlated
     note = (
         "Rank correlation (Spearman) of each hyperparameter with each objective over "
         f"{len(report.searched)} completed trials, with 95 % intervals. Where a line crosses 0, "
