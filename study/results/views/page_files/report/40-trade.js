@@ -64,6 +64,8 @@ const described = (i) => {
         .map((name) => [name, withError(name, i)]))),
     ...(originOf(i) ? [make("p", { textContent: originOf(i) })] : []),
     ...(points.reason[i] ? [make("p", { textContent: points.reason[i] })] : []),
+    ...content.networks.filter((one) => one.label === points.network[i] && one.image !== null)
+      .map(reconstruction),
     make("p", {}, "run ", runLink(i)),
   ];
 };
@@ -80,18 +82,24 @@ const coordinates = (ids) => ({
   y: ids.map((i) => column(state.y)[i]),
   ...(isSpatial() ? { z: ids.map((i) => column(state.z)[i]) } : {}),
 });
-// The staircase of the visible front, by the columns of the axes.
-const staircase = (placed) => {
-  const [x, y] = [column(state.x), column(state.y)];
+// The staircase of some points, by the columns of the axes; null where there is none.
+const staircase = (ids) => {
   if (isSpatial() || state.x === state.y) return null;
   if (![state.x, state.y].every((name) => directionOf[name] && !paramNames.includes(name))) {
     return null;
   }
-  const front = placed.filter((i) => points.mark[i] === "front");
-  return stepsOf(front, x, y, directionOf[state.x], directionOf[state.y]);
+  return stepsOf(ids, column(state.x), column(state.y), directionOf[state.x], directionOf[state.y]);
 };
-// A line for each training, along its rungs: one trace of those with a network on the front, and a
-// fainter one of the others.
+// Without projections the networks of a training are members of its family.
+const isFamily = (ids) => ids.every((i) => points.projected_to[i] === null);
+// A training's networks in the order of its line: along its rungs, or those of a family that are the
+// best of it on these axes.
+const along = (ids) => {
+  const bound = (i) => points.projected_to[i] ?? Infinity;
+  return isFamily(ids) ? staircase(ids)?.ids ?? [] : [...ids].sort((a, b) => bound(b) - bound(a));
+};
+// A line for each training: one trace of those with a network on the front, and a fainter one of the
+// others.
 const trainingTraces = (placed) => {
   const byTrial = new Map();
   for (const i of placed) {
@@ -100,12 +108,10 @@ const trainingTraces = (placed) => {
     byTrial.get(points.trial_id[i]).push(i);
   }
   const trainings = [...byTrial.values()].filter((ids) => ids.length > 1);
-  const bound = (i) => points.projected_to[i] ?? Infinity;
   const isOfFront = (ids) => ids.some((i) => points.mark[i] === "front");
   const lines = (chosen, opacity) => {
-    const along = chosen.slice(0, MOST_LINES)
-      .flatMap((ids) => [...ids.sort((a, b) => bound(b) - bound(a)), null]);
-    const at = (name) => along.map((i) => (i === null ? null : column(name)[i]));
+    const ordered = chosen.slice(0, MOST_LINES).flatMap((ids) => [...along(ids), null]);
+    const at = (name) => ordered.map((i) => (i === null ? null : column(name)[i]));
     return {
       type: "scatter", mode: "lines", hoverinfo: "skip", x: at(state.x), y: at(state.y), opacity,
       line: { color: colorOf("front"), width: 1.5 },
@@ -253,7 +259,7 @@ const drawFront = () => {
   const axes = [state.x, state.y, ...(isSpatial() ? [state.z] : [])];
   const all = kept.filter((i) => axes.every((name) => column(name)[i] !== null));
   const placed = isWhole || all.length <= MANY ? all : sampled(all);
-  const steps = staircase(placed);
+  const steps = staircase(placed.filter((i) => points.mark[i] === "front"));
   const traces = isSpatial() ? [] : trainingTraces(placed);
   if (steps) traces.push(stepsTrace(steps, column(state.x), column(state.y)));
   traces.push(...markTraces(placed, steps));
@@ -284,8 +290,8 @@ const drawFront = () => {
 const noteFront = (nPlaced, nMissing, steps) => {
   const missing = nMissing ? `; ${nMissing} have no value on these axes` : "";
   const line = steps
-    ? " Each line is a training run: its network, then the same one scaled down step by step. The"
-      + " dotted line is the best of these two; pale points are on the front for other objectives only."
+    ? " Each line is a training run: the best networks of its family on these axes, or its network"
+      + " and then the same one scaled down step by step. The dotted line is the best of these two; pale points are on the front for other objectives only."
     : "";
   const click = content.run_page
     ? "A click opens the run in MLflow."
@@ -303,9 +309,22 @@ const compareLink = () => {
 
 // Choosing
 
+// The chosen network's training, along the axis across.
+const showAlong = () => {
+  const chosen = state.chosen;
+  const ids = points.trial_id.flatMap((trial, i) => (
+    chosen !== null && trial === points.trial_id[chosen] && isCandidate(i) ? [i] : []
+  )).sort((a, b) => column(state.x)[a] - column(state.x)[b]);
+  const slider = byId("along");
+  slider.parentElement.hidden = ids.length < 2 || !ids.includes(chosen);
+  slider.max = ids.length - 1;
+  slider.value = ids.indexOf(chosen);
+  slider.oninput = () => choose(ids[slider.value]);
+};
 const choose = (i) => {
   state.chosen = i;
   detail(i);
+  showAlong();
   draw("front-plot");
   remember();
   // In place, so that the keyboard stays where it is.
@@ -337,6 +356,7 @@ const makeAxes = () => {
     select.value = state[key];
     select.onchange = () => {
       state[key] = select.value;
+      showAlong();
       draw("front-plot");
       remember();
     };

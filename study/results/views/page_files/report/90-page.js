@@ -33,6 +33,7 @@ byId("fold").onchange = (event) => {
 makePointTable();
 drawTable();
 detail(state.chosen);
+showAlong();
 makeSections({
   recommended: makeCards,
   front: makeFront,
