@@ -11,7 +11,7 @@ from study.metrics.goals import Constraint, Objective
 from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.dominance import GrowingFront
-from study.results.front import Point
+from study.results.front import Mark, Point
 from study.tracking.records import TrialRecord
 
 _SUMS = (CPU_HOURS, GPU_HOURS)
@@ -65,7 +65,8 @@ class Growth:
     Attributes:
         epochs: of all trials that had ended, including stopped and failed ones.
         hours: in which at least one trial ran, without the pauses before a resume.
-        hypervolume: of all networks until then; repeats count as networks of their own.
+        hypervolume: of all networks until then, without controls; repeats count as networks of
+            their own.
     """
 
     epochs: list[int]
@@ -81,7 +82,7 @@ def growth(
         return None
     by_trial: dict[str, list[TrialRecord]] = defaultdict(list)
     for point in listed:
-        for record in point.records:
+        for record in point.records if point.mark is not Mark.CONTROL else ():
             by_trial[record.trial_id].append(record)
     # A filter may keep a projection without its trial.
     ended = [
