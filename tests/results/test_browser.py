@@ -18,7 +18,7 @@ from study.metrics.reports import TrialStatus
 from study.results.views.page import write_page
 from study.results.views.report_view import view
 from tests.support.browser import Pages, check_legible, points_of, rows
-from tests.support.records import trial, unread
+from tests.support.records import projection, trial, unread
 
 pytestmark = pytest.mark.browser
 
@@ -249,6 +249,36 @@ def test_a_point_is_chosen_by_the_keyboard(look: Pages, made_up: Path) -> None:
         page.keyboard.press("Tab")
         expect(page.locator("#point-table tr.detail summary")).to_be_focused()
         page.keyboard.press("Tab")
+
+
+def test_a_slider_moves_along_the_networks_of_a_training(look: Pages, tmp_path: Path) -> None:
+    rungs = {0.5: 0.8, 0.3: 0.85, 0.1: 0.7}
+    records = [
+        trial(0, val_accuracy=0.9, block_lipschitz_upper_bound=0.9),
+        trial(1, val_accuracy=0.95, block_lipschitz_upper_bound=0.95),
+        *(
+            projection(0, rung, val_accuracy=accuracy, block_lipschitz_upper_bound=rung)
+            for rung, accuracy in rungs.items()
+        ),
+    ]
+    write_page(tmp_path / "report.html", view(unread(records)))
+    page = look.at((tmp_path / "report.html").as_uri())
+    slider, title = page.locator("#along"), page.locator("#detail h3")
+    page.locator("#fold").set_checked(False)
+    page.locator("#point-table button", has_text="tiny/0001").first.click()
+    expect(slider).to_be_hidden()  # it is alone
+    page.select_option("#axis-x", "val_accuracy")
+    page.locator("#point-table button", has_text="tiny/0000@0.5").first.click()
+    # From 0.7 to 0.9.
+    names = [f"tiny/0000{rung}" for rung in ("@0.1", "@0.5", "@0.3", "")]
+    assert int(slider.get_attribute("max") or 0) == 3
+    assert slider.input_value() == "1"
+    slider.focus()
+    for key, number in (("ArrowRight", 2), ("ArrowRight", 3), ("Home", 0)):
+        page.keyboard.press(key)
+        expect(title).to_have_text(names[number])
+        expect(slider).to_be_focused()
+        expect(page.locator("#point-table tr.chosen")).to_contain_text(names[number])
 
 
 def brightness(page: Page, what: str) -> float:

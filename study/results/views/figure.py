@@ -138,7 +138,7 @@ def _proofs(report: Report) -> go.Figure:
                 x=x, y=attained, name=f"{name}: attained", mode="markers", marker=marker
             )
     drawn.update_xaxes(title="block")
-    return drawn.update_yaxes(title="proven bound of Lip(g), l2")
+    return drawn.update_yaxes(title="Lip(g), l2")
 
 
 def _hyperparameters(report: Report) -> go.Figure:
