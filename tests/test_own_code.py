@@ -332,9 +332,10 @@ def test_a_loop_can_fail_a_trial_and_be_interrupted(
     [
         ({"callbacks": ["loggers:Wandb"]}, "callbacks: must be left out of a loop"),
         ({"search": {"n_trials": 2, "repeats": 2}}, "search.repeats: must be 1 in a loop"),
+        ({"search": {"n_trials": 2, "same_up_to": 2}}, "search.same_up_to: must be left out"),
     ],
 )
-def test_a_loop_has_no_callbacks_and_no_repeats(
+def test_a_loop_refuses_what_only_a_search_can_do(
     changes: dict[str, Any], message: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)

@@ -48,6 +48,7 @@ DEVICE_HOURS = "device_hours"
 PIXELS, FEATURES = "pixels from 0 to 1", "standardized features"
 """What radii are in, l2: those of images, and those of tables of numbers."""
 _RADIUS = "evaluation.radius"  # in descriptions
+_OF_IMAGES = "pixels"  # the unit of radii in a heading
 _T = TypeVar("_T")
 
 
@@ -127,7 +128,8 @@ class Metric:
         """The metric with this evaluation.radius, l2, and the unit of radii named in its texts; for
         None, or if it counts nothing within a radius, with the unit alone."""
         if radius is None or not self.is_within_radius:
-            return replace(self, description=self.description.replace(PIXELS, unit))
+            own = unit if self.unit == _OF_IMAGES and unit != PIXELS else self.unit
+            return replace(self, description=self.description.replace(PIXELS, unit), unit=own)
         text = radius_text(radius)
         return replace(
             self,
@@ -223,7 +225,7 @@ METRICS: dict[str, Metric] = {
         Direction.MAXIMIZE,
         worst=0.0,
         least=-math.inf,
-        unit="pixels",
+        unit=_OF_IMAGES,
     ),
     LOST_TO_ROUNDING: Metric(
         "fraction of the validation split that would be certified in exact arithmetic, but is not",

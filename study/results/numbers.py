@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -14,6 +15,7 @@ from study.metrics.definitions import (
     TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
     Decimals,
+    Digits,
     Direction,
     meaning,
     number_text,
@@ -75,8 +77,21 @@ class JustifiedNumbers(Numbers):
         exponent = 0 if is_plain else math.floor(math.log10(abs(value)))
         # Metrics are rounded to five decimals or four digits.
         n = min(5, _justified_decimals((half if error is None else error) / 10**exponent))
-        parts = [value] if error is None else [value, error]
-        text = " +-".join(f"{round(x / 10**exponent, n):.{max(n, 0)}f}" for x in parts)
+        # What is proven stays proven as printed.
+        known, toward = meaning(name), ROUND_HALF_EVEN
+        if known.is_within_radius and name != ATTACKED_ACCURACY:
+            toward = ROUND_FLOOR
+        elif isinstance(known.resolution, Digits) and known.resolution.up:
+            toward = ROUND_CEILING
+        step = Decimal(1).scaleb(-n)
+
+        def rounded(x: float, way: str) -> str:
+            steps = (Decimal(repr(float(x))).scaleb(-exponent) / step).to_integral_value(way)
+            return f"{steps * step:.{max(n, 0)}f}"
+
+        text = rounded(value, toward)
+        if error is not None:
+            text += f" +-{rounded(error, ROUND_HALF_EVEN)}"
         return text if is_plain else f"({text})e{exponent:+03d}"
 
 

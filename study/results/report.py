@@ -61,8 +61,8 @@ class Report(Ranking):
 
     @property
     def metrics(self) -> Mapping[str, Metric]:
-        certified = METRICS[TEST_CERTIFIED_ACCURACY]
-        within = {name_within(radius): certified.at(radius) for radius in self.radii}
+        certified, unit = METRICS[TEST_CERTIFIED_ACCURACY], self.study.config.data.unit
+        within = {name_within(radius): certified.at(radius, unit) for radius in self.radii}
         return {**self.study.config.known_metrics, **within}
 
     def within(self, radii: Sequence[float | str]) -> "Report":
@@ -173,7 +173,8 @@ class Report(Ranking):
             f"{point.handle}: {'; '.join(c.broken_by(c.metric, v) for c, v in broken.items())}"
             for point, broken in self.least_violating
         ]
-        first = "no network meets the constraints; these violate them least:"
+        which = "of these networks none" if self.where else "no network"
+        first = f"{which} meets the constraints; these violate them least:"
         return [first, *lines] if lines else []
 
     @cached_property

@@ -131,12 +131,12 @@ def _control(training: Training) -> Iterator[Projection]:
 
 
 def _best(networks: Sequence[Projection], config: TrialConfig) -> Iterator[Projection]:
-    """Those that no other dominates in the objectives of a trial; of equal ones the first. All if
-    the trial has no objectives."""
+    """Those that no other dominates in the objectives of a trial and in what its constraints ask
+    for; of equal ones the first. All if the trial has no objectives."""
     signs = {
-        name: 1.0 if Direction.MAXIMIZE in goal else -1.0
+        name: 1.0 if Direction.MAXIMIZE in goal or ">" in goal else -1.0
         for name, goal in config.goals
-        if name in config.objectives
+        if config.objectives
     }
     values = [one.report.metrics() for one in networks]
     rows = [tuple(sign * of[name] for name, sign in signs.items()) for of in values]

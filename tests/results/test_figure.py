@@ -246,7 +246,7 @@ def test_what_a_study_lacks_is_not_drawn(tmp_path: Path) -> None:
     assert [*figures(alone)] == ["growth", "hyperparameters", "proofs", "radii", "inverse"]
     for report, kind, says in (
         (bare, "radii", "a study must have a recommended network with its files for it"),
-        (alone, "front", "a study must have two objectives for it"),
+        (alone, "front", "a study must have two objectives, and"),
         (
             replace(REPORT, points=REPORT.points[:1]),
             "growth",

@@ -83,6 +83,11 @@ def test_each_is_shown_with_what_it_breaks_and_by_how_much() -> None:
     for every in (False, True):
         text = " ".join(printed(report, every).split())
         assert " ".join(lines) in text
+    filtered = replace(report, where="dropout > 0")
+    assert (
+        filtered.violations[0]
+        == "of these networks none meets the constraints; these violate them least:"
+    )
     shown = view(replace(report, records=Kept()))
     content = content_of(page(shown, shown.content()))
     assert content["violations"] == lines

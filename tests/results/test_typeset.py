@@ -163,6 +163,25 @@ def test_without_the_number_of_images_no_accuracy_is_bold() -> None:
 
 
 @pytest.mark.parametrize(
+    ("name", "value", "error", "text"),
+    [
+        ("certified_accuracy", 0.7569, 0.02, "0.756 +-0.020"),
+        ("certified_accuracy", 0.75, 0.02, "0.750 +-0.020"),
+        ("attacked_accuracy", 0.7569, 0.02, "0.757 +-0.020"),
+        ("val_accuracy", 0.7569, 0.02, "0.757 +-0.020"),
+        ("inverse_lipschitz_upper_bound", 14.44, 2.0, "14.5 +-2.0"),
+        ("inverse_lipschitz_upper_bound", 1.2301e8, 2e7, "(1.24 +-0.20)e+08"),
+    ],
+)
+def test_what_is_proven_is_proven_as_it_is_printed(
+    name: str, value: float, error: float, text: str
+) -> None:
+    (point,) = collect(STUDY, [measured(0, 0.5)]).points
+    point = replace(point, metrics={name: value}, standard_error={name: error})
+    assert JustifiedNumbers([point]).with_error(point, name) == text
+
+
+@pytest.mark.parametrize(
     ("value", "error", "text"),
     [
         (0.92, 0.01634, "0.920 +-0.016"),

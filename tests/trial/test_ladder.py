@@ -3,6 +3,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, replace
 from functools import cache, partial
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -13,7 +14,7 @@ from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL
 from study.trial.data import tensors as data
-from study.trial.ladder import Projection, projections, save_outcome
+from study.trial.ladder import Projection, _best, projections, save_outcome
 from study.trial.measured.evaluation import measure
 from study.trial.measured.network_files import save_network
 from study.trial.training import Training, make_loss
@@ -106,6 +107,18 @@ def test_a_rung_that_changes_no_block_is_left_out() -> None:
     largest = training_of(BRIEF).certified().certificate.lipschitz_upper_bound
     ladder = (min(0.99, largest * 1.001), 0.125)
     assert bounds(rungs_of(replace(BRIEF, ladder=ladder))) == [0.125]
+
+
+def test_a_control_that_violates_a_constraint_dominates_none_that_meets_it() -> None:
+    def control(**metrics: float) -> Any:
+        return SimpleNamespace(report=SimpleNamespace(metrics=lambda: metrics))
+
+    goals = ("val_accuracy", "maximize"), ("certified_accuracy", "> 0.7")
+    config = replace(BRIEF, objectives=("val_accuracy",), goals=goals)
+    meets = control(val_accuracy=0.95, certified_accuracy=0.75)
+    violates = control(val_accuracy=0.97, certified_accuracy=0.60)
+    worse = control(val_accuracy=0.94, certified_accuracy=0.74)
+    assert list(_best([meets, violates, worse], config)) == [meets, violates]
 
 
 @pytest.mark.parametrize("head", ["lipschitz", "rows"])

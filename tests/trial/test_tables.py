@@ -47,6 +47,12 @@ def test_no_row_of_a_table_is_lost_and_each_split_has_its_part_of_each_class(nam
             assert abs(part - n * len(split) / len(labels)) <= 1
 
 
+def test_float64_images_are_no_table() -> None:
+    image, features = torch.tensor([[[[0.0, 1.0]]]]).double(), torch.tensor([[[[2.0]]]]).double()
+    assert normalized(image).tolist() == [[[[-0.5, 0.5]]]]
+    assert normalized(features).tolist() == [[[[2.0]]]]
+
+
 def test_what_is_measured_does_not_depend_on_the_number_of_training_rows() -> None:
     whole, few = sources.load(DataConfig("wine")), sources.load(DataConfig("wine", max_train=30))
     assert torch.equal(whole.val.images, few.val.images)

@@ -122,6 +122,9 @@ def opened(driver: Driver, asked: Asked, publish: Callable[[StudyRead], object])
     if asked.config.search.repeats > 1:
         rule = "must be 1 in a loop of one's own"
         raise ConfigError(rule, "search.repeats", asked.config.search.repeats)
+    if asked.config.search.same_up_to is not None:
+        # Its results may come in any order, and a sample would have to wait for some.
+        raise ConfigError("must be left out of a loop of one's own", "search.same_up_to")
     asked = plan_new(driver, asked)
     folder = driver.folder(asked.config.name)
     with storage.new_folder(folder):

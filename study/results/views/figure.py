@@ -174,7 +174,7 @@ def _recommended(report: Report) -> Iterator[tuple[str, dict[str, Any], str, str
 # Kind -> how it is drawn, and what that takes.
 _WITH_FILES = "a recommended network with its files"
 _KINDS: dict[str, tuple[Callable[[Report], go.Figure], str]] = {
-    "front": (_front, "two objectives"),
+    "front": (_front, "two objectives, and a network that meets the constraints,"),
     "growth": (_growth, "a reference value of each objective, and two trials that ended,"),
     "hyperparameters": (
         _hyperparameters,

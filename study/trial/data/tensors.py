@@ -134,14 +134,14 @@ class Dataset:
 
 
 def normalized(images: Tensor) -> Tensor:
-    """Images of a Split -> float32 in [-0.5, 0.5], channels_last; features of a table stay, as
-    float32: they are standardized.
+    """Images of a Split -> float32 in [-0.5, 0.5], channels_last; features of a table, float64 (N,
+    F, 1, 1), stay, as float32: they are standardized.
 
     >>> study.normalized(torch.tensor([[[[0, 255]]]], dtype=torch.uint8))
     tensor([[[[-0.5000,  0.5000]]]])
     """
     pixels = images.to(torch.float32, memory_format=torch.channels_last)
-    if images.dtype == torch.float64:
+    if images.dtype == torch.float64 and images.shape[2:] == (1, 1):
         return pixels
     return (pixels / 255 if images.dtype == torch.uint8 else pixels) + OFFSET
 
