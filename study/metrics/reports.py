@@ -122,7 +122,7 @@ class ProjectionReport(Evaluation):
     Attributes:
         projected_to: every block's proven bound of Lip(g) is at most this. CONTROL, 0, means the
             classifier alone, which has no blocks. None for a member that has some.
-        member: its conditions, in the order of the study's; a control has no coeff.
+        member: its conditions, in the order of the study's; those of a control are without coeff.
         fine_tune_steps: the study's setting: training steps after each projection to a smaller
             bound, 0 or more. The control has none.
         timestamp: when it was measured, seconds since 1970-01-01 UTC, on the worker.
