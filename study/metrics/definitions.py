@@ -7,9 +7,10 @@ import math
 import sys
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Context
 from enum import StrEnum
 from typing import Any, TypeVar
+
+from study.metrics.rounding import Decimals, Digits, radius_text
 
 VAL_LOSS = "val_loss"
 VAL_ACCURACY = "val_accuracy"
@@ -48,6 +49,7 @@ DEVICE_HOURS = "device_hours"
 PIXELS, FEATURES = "pixels from 0 to 1", "standardized features"
 """What radii are in, l2: those of images, and those of tables of numbers."""
 _RADIUS = "evaluation.radius"  # in descriptions
+_FOUR_DIGITS = Digits(4)
 _OF_IMAGES = "pixels"  # the unit of radii in a heading
 _T = TypeVar("_T")
 
@@ -55,33 +57,6 @@ _T = TypeVar("_T")
 class Direction(StrEnum):
     MAXIMIZE = "maximize"
     MINIMIZE = "minimize"
-
-
-@dataclass(frozen=True)
-class Decimals:
-    """Rounding to n decimal places."""
-
-    n: int
-
-    def round(self, value: float) -> float:
-        """A value as it is reported; non-finite values stay."""
-        return round(value, self.n) if math.isfinite(value) else value
-
-
-@dataclass(frozen=True)
-class Digits:
-    """Rounding to n significant digits, to nearest or up: a bound rounded up is still a bound."""
-
-    n: int
-    up: bool = False
-
-    def round(self, value: float) -> float:
-        """A value as it is reported; non-finite values stay."""
-        if not math.isfinite(value):
-            return value
-        context = Context(prec=self.n, rounding=ROUND_CEILING if self.up else ROUND_HALF_EVEN)
-        # Rounds the number as printed: 0.1 stays, though its double is a little larger.
-        return float(context.create_decimal(repr(value)))
 
 
 @dataclass(frozen=True)
@@ -114,7 +89,7 @@ class Metric:
     short: str
     direction: Direction = Direction.MINIMIZE
     worst: float | None = None
-    resolution: Decimals | Digits = Digits(4)
+    resolution: Decimals | Digits = _FOUR_DIGITS
     indifference: float = 0.05
     least: float = 0.0
     steers: bool = True
@@ -163,27 +138,6 @@ class Metric:
         """Whether two values differ by at most `indifference`; False if one is NaN."""
         factor = 1 + self.indifference
         return a <= b * factor and b <= a * factor
-
-
-def number_text(value: float, n_digits: int = 4) -> str:
-    """A number with n_digits significant digits, without an exponent from 0.0001 to a million; the
-    page writes numbers in the same way."""
-    text = f"{value:.{n_digits}g}"
-    return f"{float(text):.0f}" if "e+" in text and abs(float(text)) < 1e6 else text
-
-
-def radius_text(radius: float) -> str:
-    """A radius > 0 as text: exact if it has at most four digits or is a
-    multiple of 1/255; otherwise rounded down, since what holds within a radius holds within a
-    smaller one."""
-    short = f"{radius:.4g}"
-    if float(short) == radius:
-        return short
-    levels = radius * 255
-    if levels < math.inf and round(levels) / 255 == radius:
-        return f"{round(levels)}/255"
-    context = Context(prec=4, rounding=ROUND_FLOOR)
-    return f"{float(context.create_decimal(repr(radius))):g}"
 
 
 _UP = Digits(4, up=True)

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Collection, Sequence
-from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN
 
 from study.metrics.definitions import (
     ATTACKED_ACCURACY,
@@ -14,13 +14,11 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
-    Decimals,
-    Digits,
     Direction,
     meaning,
-    number_text,
 )
 from study.metrics.goals import Objective
+from study.metrics.rounding import Decimals, Digits, decimals_text, number_text
 from study.results.front import Point
 
 # Metrics listed before the other objectives, those of them always listed, and metrics listed last.
@@ -77,22 +75,19 @@ class JustifiedNumbers(Numbers):
         exponent = 0 if is_plain else math.floor(math.log10(abs(value)))
         # Metrics are rounded to five decimals or four digits.
         n = min(5, _justified_decimals((half if error is None else error) / 10**exponent))
-        # What is proven stays proven as printed.
-        known, toward = meaning(name), ROUND_HALF_EVEN
-        if known.is_within_radius and name != ATTACKED_ACCURACY:
-            toward = ROUND_FLOOR
-        elif isinstance(known.resolution, Digits) and known.resolution.up:
-            toward = ROUND_CEILING
-        step = Decimal(1).scaleb(-n)
-
-        def rounded(x: float, way: str) -> str:
-            steps = (Decimal(repr(float(x))).scaleb(-exponent) / step).to_integral_value(way)
-            return f"{steps * step:.{max(n, 0)}f}"
-
-        text = rounded(value, toward)
+        text = decimals_text(value, n, exponent, _toward(name))
         if error is not None:
-            text += f" +-{rounded(error, ROUND_HALF_EVEN)}"
+            text += f" +-{decimals_text(error, n, exponent)}"
         return text if is_plain else f"({text})e{exponent:+03d}"
+
+
+def _toward(name: str) -> str:
+    """The mode of `decimal` in which a metric is rounded, so that what is proven stays proven."""
+    known = meaning(name)
+    if known.is_within_radius and name != ATTACKED_ACCURACY:
+        return ROUND_FLOOR
+    is_bound = isinstance(known.resolution, Digits) and known.resolution.up
+    return ROUND_CEILING if is_bound else ROUND_HALF_EVEN
 
 
 def best_beyond_noise(

@@ -25,11 +25,10 @@ from study.metrics.definitions import (
     FORMER_NAMES,
     METRICS,
     VAL_ACCURACY,
-    Decimals,
-    Digits,
     Metric,
     meaning,
 )
+from study.metrics.rounding import Decimals, Digits
 from study.results.front import Mark
 from study.results.numbers import FEWEST_DECIMALS
 from study.tracking.handles import network_label

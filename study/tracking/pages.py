@@ -14,10 +14,9 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     Direction,
-    number_text,
-    radius_text,
 )
 from study.metrics.reports import CONTROL, ProjectionReport
+from study.metrics.rounding import number_text, radius_text
 from study.tracking.tags import ALIAS, CERTIFIED, GIVEN, MARK, STATE
 from study.tracking.values import PROJECTED_TO
 

@@ -9,14 +9,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from study.metrics.definitions import (
+    FEATURES,
     FORMER_NAMES,
     METRICS,
     diverged,
-    number_text,
-    radius_text,
     with_current_names,
 )
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
+from study.metrics.rounding import number_text, radius_text
 from tests.support.studies import epoch_report, projection_report
 
 REPORT = epoch_report(3)
@@ -154,3 +154,12 @@ def test_former_names_become_todays_whose_own_values_count(values: dict[str, int
             values[f] for f, current in FORMER_NAMES.items() if current == name and f in values
         ]
         assert value == values.get(name, *formers)
+
+
+def test_radii_of_a_table_are_not_in_pixels() -> None:
+    for name, metric in METRICS.items():
+        of_images, of_table = metric.at(0.5), metric.at(0.5, FEATURES)
+        assert of_images.unit == metric.unit
+        assert of_table.unit == (FEATURES if name == "median_radius" else metric.unit)
+        for text in (of_table.description, of_table.title, of_table.unit):
+            assert "pixels" not in text

@@ -12,7 +12,7 @@ from playwright.sync_api import expect
 from typer.testing import CliRunner
 
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
-from study.metrics.definitions import number_text
+from study.metrics.rounding import number_text
 from study.report import app
 from study.tracking.client import Client
 from study.tracking.pages import study_page

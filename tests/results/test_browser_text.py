@@ -12,8 +12,9 @@ from playwright.sync_api import expect
 from study.config.parser import parse as parse_study
 from study.errors import UserError
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
-from study.metrics.definitions import METRICS, number_text
+from study.metrics.definitions import METRICS
 from study.metrics.reports import TrialStatus
+from study.metrics.rounding import number_text
 from study.results.numbers import Numbers
 from study.results.views.page import write_page
 from study.results.views.report_view import view

@@ -20,8 +20,9 @@ from study.errors import escaped
 from study.execution import trials as tune_trials
 from study.execution.callback import ReportCallback
 from study.execution.trials import EndedTrials, suggestion
-from study.metrics.definitions import as_reported, number_text
+from study.metrics.definitions import as_reported
 from study.metrics.reports import TrialReport
+from study.metrics.rounding import number_text
 from study.search import observation
 from study.search.stopping import Stopping
 

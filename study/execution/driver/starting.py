@@ -21,7 +21,7 @@ from study.execution.driver import nodes
 from study.execution.driver.environment import Driver
 from study.execution.driver.local_ray import local_ray
 from study.execution.driver.preflight import longest_trial
-from study.metrics.definitions import radius_text
+from study.metrics.rounding import radius_text
 
 # Variables of Ray whose defaults are wrong here; the user's own settings are kept.
 _ENVIRONMENT = {

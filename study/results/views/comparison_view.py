@@ -7,9 +7,9 @@ from study.metrics.definitions import (
     TEST_ACCURACY,
     TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
-    radius_text,
 )
 from study.metrics.goals import reference_text
+from study.metrics.rounding import radius_text
 from study.results.comparison import BEST, Comparison
 from study.results.differences import Estimate
 from study.results.front import Mark

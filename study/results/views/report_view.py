@@ -27,8 +27,8 @@ from study.metrics.definitions import (
     METRICS,
     RECONSTRUCTION_ERROR,
     as_reported,
-    radius_text,
 )
+from study.metrics.rounding import radius_text
 from study.results import paper, where
 from study.results.correlations import FEWEST_TRIALS
 from study.results.front import Point
@@ -47,6 +47,8 @@ from study.tracking.pages import (
 
 # How bounds are rounded.
 _UP = METRICS[BLOCK_LIPSCHITZ_UPPER_BOUND].resolution
+GROWTH_TAKES = "a reference value of each objective, and two trials that ended"
+CORRELATIONS_TAKE = f"{FEWEST_TRIALS} completed trials, and hyperparameters that vary"
 _MOST_COMPARED = 50  # beyond some dozens of runs, MLflow's page that compares them is useless
 # Metrics that the picker limits, after the objectives. `strict` excludes the limit itself: a bound
 # of 1 proves nothing.
@@ -123,7 +125,7 @@ def _files(report: Report) -> Section:
 
 def _growth(report: Report) -> Section:
     grown = report.growth
-    why = "it takes a reference value of each objective, and two trials that ended"
+    why = f"it takes {GROWTH_TAKES}"
     return Section("growth", {"growth": grown}, "" if grown and len(grown.epochs) > 1 else why)
 
 
@@ -134,7 +136,7 @@ def _hyperparameters(report: Report) -> Section:
         f"{len(report.searched)} completed trials, with 95 % intervals. Where a line crosses 0, "
         "the trials do not say which way it goes."
     )
-    why = f"it takes {FEWEST_TRIALS} completed trials, and hyperparameters that vary"
+    why = f"it takes {CORRELATIONS_TAKE}"
     content = {"correlation": found, "correlation_note": note}
     return Section("hyperparameters", content, "" if found else why)
 
