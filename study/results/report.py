@@ -23,7 +23,8 @@ from study.metrics.reports import TrialStatus
 from study.results import spent
 from study.results.answers import with_answers
 from study.results.correlations import Correlation, correlations
-from study.results.front import Mark, Point, Ranking, marked
+from study.results.front import Point, Ranking, marked
+from study.results.least_violating import least, sentences
 from study.results.radii import checked, name_within, with_radii
 from study.results.recommended import Recommendation, recommendations
 from study.results.where import parse
@@ -37,7 +38,6 @@ if TYPE_CHECKING:
 
 MOST_NETWORKS = 40
 """A page shows certificate, inverse and reconstructions of at most this many of the front."""
-_N_LEAST = 3  # networks that are shown where none meets the constraints
 
 
 @dataclass(frozen=True)
@@ -157,25 +157,13 @@ class Report(Ranking):
 
     @cached_property
     def least_violating(self) -> list[tuple[Point, dict[Constraint, float]]]:
-        """The networks that violate the constraints least, by the sum of relative violations, each
-        with the constraints that it breaks and its values; empty if a network meets them all."""
-        infeasible = [point for point in self.points if point.mark is Mark.INFEASIBLE]
-        found = [(point, point.broken(self.constraints)) for point in infeasible]
-        if self.front or not all(broken for _, broken in found):
-            return []
-        found.sort(key=lambda one: sum(relative_violations(one[1]).values()))
-        return found[:_N_LEAST]
+        """The networks that violate the constraints least, where none meets them: see `least`."""
+        return [] if self.front else least(self.points, self.constraints)
 
     @property
     def violations(self) -> list[str]:
         """What is said of `least_violating`, a line for all and one for each; empty without any."""
-        lines = [
-            f"{point.handle}: {'; '.join(c.broken_by(c.metric, v) for c, v in broken.items())}"
-            for point, broken in self.least_violating
-        ]
-        which = "of these networks none" if self.where else "no network"
-        first = f"{which} meets the constraints; these violate them least:"
-        return [first, *lines] if lines else []
+        return sentences(self.least_violating, is_filtered=bool(self.where))
 
     @cached_property
     def frame(self) -> "pd.DataFrame":

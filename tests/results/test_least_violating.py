@@ -86,7 +86,7 @@ def test_each_is_shown_with_what_it_breaks_and_by_how_much() -> None:
     filtered = replace(report, where="dropout > 0")
     assert (
         filtered.violations[0]
-        == "of these networks none meets the constraints; these violate them least:"
+        == "none of these networks meets the constraints; these violate them least:"
     )
     shown = view(replace(report, records=Kept()))
     content = content_of(page(shown, shown.content()))
