@@ -133,11 +133,14 @@ def _control(training: Training) -> Iterator[Projection]:
 def _best(networks: Sequence[Projection], config: TrialConfig) -> Iterator[Projection]:
     """Those that no other dominates in the objectives of a trial and in what its constraints ask
     for; of equal ones the first. All if the trial has no objectives."""
-    signs = {
-        name: 1.0 if Direction.MAXIMIZE in goal or ">" in goal else -1.0
+    if not config.objectives:
+        yield from networks
+        return
+    is_more_better = {
+        name: Direction.MAXIMIZE in goal or (Direction.MINIMIZE not in goal and ">" in goal)
         for name, goal in config.goals
-        if config.objectives
     }
+    signs = {name: 1.0 if is_more else -1.0 for name, is_more in is_more_better.items()}
     values = [one.report.metrics() for one in networks]
     rows = [tuple(sign * of[name] for name, sign in signs.items()) for of in values]
 
@@ -145,7 +148,7 @@ def _best(networks: Sequence[Projection], config: TrialConfig) -> Iterator[Proje
         return all(a >= b for a, b in zip(other, row, strict=True))
 
     for index, (network, row) in enumerate(zip(networks, rows, strict=True)):
-        if not signs or not (
+        if not (
             any(is_no_worse(other, row) for other in rows[:index])
             or any(is_no_worse(other, row) and other != row for other in rows[index:])
         ):

@@ -115,16 +115,16 @@ class Loop:
 def opened(driver: Driver, asked: Asked, publish: Callable[[StudyRead], object]) -> Iterator[Loop]:
     """Open a new study whose networks its user trains. It ends with the context, and is then given
     to `publish` unless the context raised. Raises UserError if the study cannot begin."""
-    if asked.config.callbacks:
-        raise ConfigError("must be left out of a loop of one's own", "callbacks")
-    if asked.config.family:
-        raise ConfigError("must be left out of a loop of one's own", "family")
-    if asked.config.search.repeats > 1:
+    config = asked.config
+    # With same_up_to a sample would have to wait for results, which come in any order here.
+    same_up_to = config.search.same_up_to
+    refused = {"callbacks": config.callbacks, "family": config.family}
+    for key, given in {**refused, "search.same_up_to": same_up_to}.items():
+        if given:
+            raise ConfigError("must be left out of a loop of one's own", key)
+    if config.search.repeats > 1:
         rule = "must be 1 in a loop of one's own"
-        raise ConfigError(rule, "search.repeats", asked.config.search.repeats)
-    if asked.config.search.same_up_to is not None:
-        # Its results may come in any order, and a sample would have to wait for some.
-        raise ConfigError("must be left out of a loop of one's own", "search.same_up_to")
+        raise ConfigError(rule, "search.repeats", config.search.repeats)
     asked = plan_new(driver, asked)
     folder = driver.folder(asked.config.name)
     with storage.new_folder(folder):

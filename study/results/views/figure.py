@@ -1,6 +1,7 @@
 """A report as figures in a notebook; views.plot draws them for print."""
 
 from collections.abc import Callable, Iterable, Iterator
+from itertools import cycle
 from typing import Any
 
 import plotly.graph_objects as go
@@ -8,10 +9,9 @@ from plotly.subplots import make_subplots
 
 from study.errors import UserError
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
-from study.results.correlations import FEWEST_TRIALS
 from study.results.front import Mark
 from study.results.report import Report
-from study.results.views.report_view import network_content
+from study.results.views.report_view import CORRELATIONS_TAKE, GROWTH_TAKES, network_content
 
 # In gray they differ as well: by symbol or dash, and in lightness.
 _MARKS = (
@@ -86,9 +86,8 @@ def _radii(report: Report) -> go.Figure:
             x=curve["radii"], y=curve["accuracies"], name=name, mode="lines", line=line
         )
         if attack is not None and curve["radii"]:
-            marker = {"symbol": "x", "size": 9, "color": color}
             x, y = [attack["radius"]], [attack["accuracy"]]
-            drawn.add_scatter(x=x, y=y, name=f"{name}: attacked", mode="markers", marker=marker)
+            _add_crosses(drawn, x, y, f"{name}: attacked", color)
     drawn.update_xaxes(title=f"radius, l2, {report.study.config.data.unit}")
     return drawn.update_yaxes(title="certified test accuracy", range=[0, 1.02])
 
@@ -96,16 +95,8 @@ def _radii(report: Report) -> go.Figure:
 def _inverse(report: Report) -> go.Figure:
     drawn = go.Figure()
     for name, content, color, dash, symbol in _recommended(report):
-        of, look = content["inverse"], {"color": color, "dash": dash}
-        marker = {"symbol": symbol, "size": 6}
-        drawn.add_scatter(
-            x=of["n_steps"],
-            y=of["errors"],
-            name=name,
-            line=look,
-            marker=marker,
-            mode="lines+markers",
-        )
+        of, look = content["inverse"], (color, dash, symbol)
+        _add_line(drawn, of["n_steps"], of["errors"], name, *look)
     drawn.update_xaxes(title="steps in every block")
     return drawn.update_yaxes(title="reconstruction error, l2", type="log")
 
@@ -123,20 +114,11 @@ def _growth(report: Report) -> go.Figure:
 def _proofs(report: Report) -> go.Figure:
     drawn = go.Figure()
     for name, content, color, dash, symbol in _recommended(report):
-        bounds, look = [block["upper_bound"] for block in content["blocks"]], {"color": color}
-        drawn.add_scatter(
-            x=[*range(1, len(bounds) + 1)],
-            y=bounds,
-            name=name,
-            mode="lines+markers",
-            line={**look, "dash": dash},
-            marker={"symbol": symbol, "size": 6},
-        )
+        bounds = [block["upper_bound"] for block in content["blocks"]]
+        _add_line(drawn, [*range(1, len(bounds) + 1)], bounds, name, color, dash, symbol)
         if attained := content["attained"]:
-            x, marker = [*range(1, len(attained) + 1)], {**look, "symbol": "x", "size": 9}
-            drawn.add_scatter(
-                x=x, y=attained, name=f"{name}: attained", mode="markers", marker=marker
-            )
+            x = [*range(1, len(attained) + 1)]
+            _add_crosses(drawn, x, attained, f"{name}: attained", color)
     drawn.update_xaxes(title="block")
     return drawn.update_yaxes(title="Lip(g), l2")
 
@@ -145,7 +127,7 @@ def _hyperparameters(report: Report) -> go.Figure:
     drawn, found = go.Figure(), report.correlated
     names = [*dict.fromkeys(name for of in found.values() for name in of)]
     for k, ((metric, of), (color, _, symbol)) in enumerate(
-        zip(found.items(), _LINES, strict=False)
+        zip(found.items(), cycle(_LINES), strict=False)
     ):
         # Beside each other on the line of their hyperparameter.
         shift = 0.5 * ((k + 0.5) / len(found) - 0.5)
@@ -165,6 +147,18 @@ def _hyperparameters(report: Report) -> go.Figure:
     return drawn.update_yaxes(range=[len(names) - 0.5, -0.5], tickvals=lines, ticktext=names)
 
 
+def _add_line(
+    drawn: go.Figure, x: list[float], y: list[float], name: str, color: str, dash: str, symbol: str
+) -> None:
+    line, marker = {"color": color, "dash": dash}, {"symbol": symbol, "size": 6}
+    drawn.add_scatter(x=x, y=y, name=name, line=line, marker=marker, mode="lines+markers")
+
+
+def _add_crosses(drawn: go.Figure, x: list[float], y: list[float], name: str, color: str) -> None:
+    marker = {"symbol": "x", "size": 9, "color": color}
+    drawn.add_scatter(x=x, y=y, name=name, mode="markers", marker=marker)
+
+
 def _recommended(report: Report) -> Iterator[tuple[str, dict[str, Any], str, str, str]]:
     """Yield the name of each recommended network, what is stored with it, and its look."""
     for one, look in zip(report.recommended, _LINES, strict=False):
@@ -175,11 +169,8 @@ def _recommended(report: Report) -> Iterator[tuple[str, dict[str, Any], str, str
 _WITH_FILES = "a recommended network with its files"
 _KINDS: dict[str, tuple[Callable[[Report], go.Figure], str]] = {
     "front": (_front, "two objectives, and a network that meets the constraints,"),
-    "growth": (_growth, "a reference value of each objective, and two trials that ended,"),
-    "hyperparameters": (
-        _hyperparameters,
-        f"{FEWEST_TRIALS} completed trials, and hyperparameters that vary,",
-    ),
+    "growth": (_growth, f"{GROWTH_TAKES},"),
+    "hyperparameters": (_hyperparameters, f"{CORRELATIONS_TAKE},"),
     "proofs": (_proofs, _WITH_FILES),
     "radii": (_radii, _WITH_FILES),
     "inverse": (_inverse, _WITH_FILES),

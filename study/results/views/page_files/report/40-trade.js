@@ -291,7 +291,8 @@ const noteFront = (nPlaced, nMissing, steps) => {
   const missing = nMissing ? `; ${nMissing} have no value on these axes` : "";
   const line = steps
     ? " Each line is a training run: the best networks of its family on these axes, or its network"
-      + " and then the same one scaled down step by step. The dotted line is the best of these two; pale points are on the front for other objectives only."
+      + " and then the same one scaled down step by step. The dotted line is the"
+      + " best of these two; pale points are on the front for other objectives only."
     : "";
   const click = content.run_page
     ? "A click opens the run in MLflow."
