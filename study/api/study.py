@@ -196,10 +196,11 @@ class Study(Shown):
         return self.results.handles
 
     def radii(self, radii: Sequence[float | str]) -> "pd.DataFrame":
-        """Certified accuracy of the test images within radii, l2, in pixels of [0, 1], such as 0.5
-        or "36/255": a row for each network, the front first, and each radius. `certified` is of all
-        test images, NaN for networks of earlier versions; `attacked`, where the study attacked the
-        network at this radius, of the first 200. Raises UserError for a bad radius."""
+        """Certified accuracy of the test images within radii, l2, in pixels of [0, 1] or, of a
+        table, in standardized features, such as 0.5 or "36/255": a row for each network, the front
+        first, and each radius. `certified` is of all test images, NaN for networks of earlier
+        versions; `attacked`, where the study attacked the network at this radius, of the first 200.
+        Raises UserError for a bad radius."""
         return self.results.within(radii).by_radius()
 
     def figure(self, kind: str = "front") -> "go.Figure":

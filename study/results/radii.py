@@ -40,8 +40,8 @@ def name_within(radius: float) -> str:
 def with_radii(
     listed: Sequence[Point], radii: Sequence[float], records: Records
 ) -> tuple[Point, ...]:
-    """Add to points the certified accuracies of the test images within radii, l2, in pixels of
-    [0, 1], by `name_within`: means over the trainings. Points of which a training left no
+    """Add to points the certified accuracies of the test images within radii, l2, in the
+    unit of the data, by `name_within`: means over the trainings. Points of which a training left no
     TEST_RADII stay as they are. Raises TrackingError if such a file cannot be read, or contradicts
     its run."""
 
