@@ -10,9 +10,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
-from mlflow.entities import Metric, Run
+from mlflow.entities import Metric
 
 from study.config.space import Value
 from study.config.trial import TrialConfig
@@ -22,12 +21,11 @@ from study.metrics.definitions import (
     INVERSE_LIPSCHITZ_UPPER_BOUND,
     meaning,
 )
-from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus, is_control
-from study.tracking import pages, stored_model, tags
+from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
+from study.tracking import pages, projection_run, stored_model, tags
 from study.tracking.client import MLFLOW_STATUS, Client
-from study.tracking.handles import network_label
 from study.tracking.records import StudyRecord
-from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, restored, seconds, settings, stored
+from study.tracking.values import objectives_first, restored, seconds, settings, stored
 
 # Longest name that MLflow's databases accept.
 _NAME_LENGTH = 250
@@ -66,7 +64,6 @@ class Tracker:
         """Mark the study as running, and read which trials it has. `provenance`: tags of each trial
         that say which code runs it."""
         self.client, self._study = client, study
-        self._objectives = {objective.metric for objective in study.config.objectives}
         self._provenance = dict(provenance or {})
         self._call = client.call
         self._latest: dict[str, Path] = {}
@@ -214,7 +211,7 @@ class Tracker:
             # A trial that restarts at once brings the reports of its checkpoint twice.
             for report in {report.epoch: report for report in reports}.values()
             for name, value in [
-                *self._objectives_first(report.metrics()),
+                *objectives_first(self._study.config, report.metrics()),
                 *((_SYSTEM + name, value) for name, value in report.device_use.items()),
             ]
             if not stands(name, report.epoch, value)
@@ -231,10 +228,6 @@ class Tracker:
         self._log(trial.run_id, metrics=metrics, tags=known)
         logged.update({(metric.key, metric.step): metric.value for metric in metrics})
 
-    def _objectives_first(self, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
-        """Metrics, the objectives first: MLflow's pages show them in the order of logging."""
-        return sorted(metrics.items(), key=lambda item: item[0] not in self._objectives)
-
     def log_networks(
         self, trial_id: str, outcome: Path, projections: Sequence[ProjectionReport]
     ) -> None:
@@ -248,57 +241,12 @@ class Tracker:
         stored_model.log(self.client, run, outcome, self._latest)
         self._delete_projections(trial)
         for index, report in enumerate(projections):
-            folder = projection_folder(outcome, index)
-            trial.projections.append(self._log_projection(trial_id, run, report, folder))
-
-    def _authors(self, trial: _TrialRun) -> tuple[str, ...]:
-        return self._study.config.resolve(json.loads(trial.sample), seed=0).proven_by
-
-    def _log_projection(
-        self, trial_id: str, of_trial: Run, report: ProjectionReport, folder: Path
-    ) -> str:
-        """Log a projection or member as a run below its trial's; returns the run's id."""
-        trial = self._trials[trial_id]
-        bound, authors = report.inverse_lipschitz_upper_bound, self._authors(trial)
-        proof = pages.describe_inverse(bound, authors)
-        note = f"{pages.describe_projection(trial_id, report, authors)} {proof}"
-        known_by: dict[str, str] = {}
-        added: dict[str, Any] = {}
-        if report.projected_to is not None:
-            known_by[tags.PROJECTED_TO] = repr(report.projected_to)
-            added = {PROJECTED_TO: report.projected_to, FINE_TUNE_STEPS: report.fine_tune_steps}
-        if report.member is not None:
-            known_by[tags.MEMBER] = json.dumps(report.member)
-            config = self._study.config.resolve(json.loads(trial.sample), seed=0)
-            of_members = config.alone.family if is_control(report.variant) else config.family
-            names = [name for name, _ in of_members]
-            added.update(zip(names, report.member, strict=True))
-        run = self._call(
-            self.client.api.create_run,
-            of_trial.info.experiment_id,
-            run_name=network_label(trial_id, report.variant),
-            tags={
-                tags.KIND: tags.PROJECTION,
-                tags.PARENT: trial.run_id,
-                tags.TRIAL_ID: trial_id,
-                tags.REPEAT_OF: of_trial.data.tags[tags.REPEAT_OF],
-                tags.SAMPLE: trial.sample,
-                **{tag: value for tag, value in of_trial.data.tags.items() if tag == tags.GIVEN},
-                tags.PROJECTED_FROM: trial.run_id,
-                **known_by,
-                tags.STATE: TrialStatus.RUNNING.value,
-                tags.CERTIFIED: str(bound < math.inf).lower(),
-                tags.NOTE: note,
-            },
-        )
-        run_id = str(run.info.run_id)
-        values, epoch = self._objectives_first(report.metrics()), self._last_epoch(trial)
-        now = round(report.timestamp * 1000)
-        metrics = [Metric(name, value, now, epoch) for name, value in values]
-        self.client.log(run_id, metrics, {**of_trial.data.params, **added})
-        stored_model.log(self.client, run, folder, self._latest)
-        self.client.set_state(run_id, TrialStatus.COMPLETED)
-        return run_id
+            folder, epoch = projection_folder(outcome, index), self._last_epoch(trial)
+            trial.projections.append(
+                projection_run.log(
+                    self.client, self._study.config, run, report, folder, epoch, self._latest
+                )
+            )
 
     def end_trial(self, trial_id: str, status: TrialStatus, reason: str | None = None) -> None:
         """End a trial, and tag it as certified if it did not fail and its last network is proven to
@@ -308,7 +256,8 @@ class Tracker:
         bound = restored(logged.get((INVERSE_LIPSCHITZ_UPPER_BOUND, last_epoch), math.inf))
         proven = bound < math.inf and status is not TrialStatus.FAILED
         what = status.value.replace("_", " ").capitalize()
-        proof = pages.describe_inverse(bound, self._authors(trial))
+        authors = self._study.config.resolve(json.loads(trial.sample), seed=0).proven_by
+        proof = pages.describe_inverse(bound, authors)
         why = reason or proof if status is TrialStatus.FAILED else proof
         of_run = {
             tags.CERTIFIED: str(proven).lower(),

@@ -10,6 +10,7 @@ from typing import TypeVar
 from mlflow.entities import Run
 
 from study.config.space import Parameter, Value
+from study.config.study import StudyConfig
 from study.config.trial import TrialConfig
 from study.errors import TrackingError, quoted
 from study.metrics.definitions import with_current_names
@@ -40,6 +41,12 @@ def settings(sample: Mapping[str, Value], trial: TrialConfig) -> dict[str, objec
         "seed": trial.seed,
         **sample,
     }
+
+
+def objectives_first(config: StudyConfig, metrics: Mapping[str, float]) -> list[tuple[str, float]]:
+    """Metrics, the study's objectives first: MLflow's pages show them in the order of logging."""
+    objectives = {objective.metric for objective in config.objectives}
+    return sorted(metrics.items(), key=lambda item: item[0] not in objectives)
 
 
 def stored(value: float) -> float:
