@@ -57,6 +57,19 @@ def main(
         str,
         typer.Option(help="Also show certified test accuracy within these, such as 0.25,36/255,1."),
     ] = "",
+    at: Annotated[
+        str,
+        typer.Option(
+            help="First add the networks with these conditions, such as coeff=0.1,margin=0.4: of "
+            "each family of the study, the member with them."
+        ),
+    ] = "",
+    data_root: Annotated[
+        str | None, typer.Option(help="Where the data is, for --at. Default: where it was.")
+    ] = None,
+    trust: Annotated[
+        bool, typer.Option("--trust", help="Run the study's own code, which --at may need.")
+    ] = False,
     html: Annotated[
         Path | None, typer.Option(help="Also write a page with all points, for a browser.")
     ] = None,
@@ -94,21 +107,29 @@ def main(
     ):
         if list_studies:
             rule = "--list allows only --format and --tracking-uri"
-            _refuse_any(rule, names, objective, where, every, radii, html, figures, serve, optuna)
+            _refuse_any(
+                rule, names, objective, where, every, radii, at, html, figures, serve, optuna
+            )
             from study.api.several import listing
 
             _print(listing(*_uris_of_each(uris, ["all"])), format, every)
             return
-        for option, given in (("--optuna", optuna), ("--radii", radii), ("--figures", figures)):
+        of_one = {"--optuna": optuna, "--radii": radii, "--figures": figures, "--at": at}
+        for option, given in of_one.items():
             if given and len(names) > 1:
                 cli.refuse(f"{option} requires one study, but got {len(names)}")
         if serve:
             rule = "--serve allows one study, --objective, --where and --tracking-uri"
-            others = names[1:], every, radii, html, figures, optuna, format is not Format.TABLE
+            others = names[1:], every, radii, at, html, figures, optuna, format is not Format.TABLE
             _refuse_any(rule, *others)
             # The study that is followed may need every core, and the imports below take seconds.
             os.nice(10)
         studies = _opened(names or [None], uris, where, objective or ())
+        if at:
+            from study.api.asked import conditions_in
+
+            added = conditions_in(at)
+            studies[0] = studies[0].add(data_root=data_root, trust=trust, **added)
         if serve:
             _until_ctrl_c(studies[0].serve().url)
             return

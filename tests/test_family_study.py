@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import optuna
+import pandas as pd
 import pytest
 import torch
 import yaml
@@ -14,7 +15,9 @@ from models import certify
 from study import report, verify
 from study.api.study import Study
 from study.errors import ConfigError, UserError
-from tests.support.commands import printed
+from study.metrics.reports import TrialStatus
+from study.tracking.tracker import Tracker
+from tests.support.commands import printed, refused
 from tests.support.report_page import content_of
 from tests.support.studies import CERTIFIED
 
@@ -137,6 +140,60 @@ def test_the_page_and_the_export_have_the_members(done: Study, tmp_path: Path) -
     done.export(storage)
     exported = optuna.load_study(study_name="kin", storage=storage)
     assert name in {trial.user_attrs["network"] for trial in exported.trials}
+
+
+def test_members_are_added_to_the_study(done: Study) -> None:
+    before = done.points
+    of(done, "--at", "coeff=0.2,margin=0.3")
+    after = study.open("kin", tracking_uri=done.driver.client.tracking_uri)
+    points = after.points
+    added = points[~points["network"].isin(before["network"])]
+    assert sorted(added["network"]) == [f"kin/000{trial}@0.2,0.3" for trial in range(3)]
+    assert added["mark"].isin(["front", "dominated"]).all()
+    for _, row in added.iterrows():
+        network = after.load(row["network"])
+        assert certify(network).lipschitz_upper_bound <= row["block_lipschitz_upper_bound"]
+        assert row["block_lipschitz_upper_bound"] == pytest.approx(0.2, rel=1e-3)
+        proof = after.verify(row["network"], data_root="data")
+        assert not proof.problems
+        assert "certified_accuracy" in proof.measured
+    # A second time, only what a command that was cut off had left is made anew.
+    cut_off = added["run_id"].iloc[1]
+    done.driver.client.set_state(cut_off, TrialStatus.RUNNING)
+    again = after.add(coeff=0.2, margin=0.3).points
+    assert cut_off not in again["run_id"].to_list()
+    pd.testing.assert_frame_equal(again.drop(columns="run_id"), points.drop(columns="run_id"))
+    old = points[points["network"].isin(before["network"])]
+    same = ["network", "val_accuracy", "certified_accuracy", "run_id"]
+    assert (
+        old[same].sort_values("network").values.tolist()
+        == before[same].sort_values("network").values.tolist()
+    )
+
+
+@pytest.mark.parametrize(
+    ("at", "line"),
+    [
+        ("coeff=0.2", "conditions must be coeff, margin, but got coeff"),
+        ("coeff=0.2,margin=9", "0.1 <= margin <= 0.9 must hold, but got 9.0"),
+        ("trust=1", "--at: must be such as coeff=0.1,margin=0.4, but got 'trust=1'"),
+        ("0.2", "--at: must be such as coeff=0.1,margin=0.4, but got '0.2'"),
+    ],
+)
+def test_conditions_that_are_none_of_the_family_are_refused_in_a_line(
+    done: Study, at: str, line: str
+) -> None:
+    uri = done.driver.client.tracking_uri
+    assert refused(report.app, "kin", "--tracking-uri", uri, "--at", at) == f"error: {line}\n"
+
+
+def test_only_an_ended_study_with_a_family_gets_members(finished: Path, tracker: Tracker) -> None:
+    ended = study.open("tiny", tracking_uri=f"sqlite:///{finished}/mlflow.db")
+    with pytest.raises(UserError, match="a study must have trained a family, but tiny has not"):
+        ended.add(coeff=0.2)
+    runs = study.open("tiny", tracking_uri=tracker.client.tracking_uri)
+    with pytest.raises(UserError, match="a study must have ended, but tiny has not"):
+        runs.add(coeff=0.2)
 
 
 def test_a_loop_of_the_user_s_own_trains_no_family(done: Study, tmp_path: Path) -> None:

@@ -81,7 +81,7 @@ def test_it_is_changed_only_where_it_was_begun(
     for storage in ("ray_results", f"{begun}/ray_results"):
         monkeypatch.setenv("STUDY_STORAGE_PATH", storage)
         assert refused(app, *rest) == (
-            f"error: tiny was begun in {begun}, and only there can it be resumed or deleted; in "
+            f"error: tiny was begun in {begun}, and only there can it be changed; in "
             f"{moved} it can be read\n"
         )
     assert (contents(moved), contents(begun)) == before

@@ -1,14 +1,15 @@
 """Arguments of a call, or options of a command, that replace settings of a study file."""
 
 from collections.abc import Mapping
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from pathlib import Path
 from typing import Any
 
 from study.config.file import Asked, locate, study_of
+from study.config.parser import CONDITIONS
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.errors import ConfigError, LaunchError, renamed
+from study.errors import ConfigError, LaunchError, UserError, renamed
 
 SETTINGS = {
     "name": "name",
@@ -35,6 +36,16 @@ def settings(arguments: Mapping[str, Value]) -> dict[str, Value]:
     """Key of a setting -> the value that an argument of `study.run` gives it; arguments that are
     None are left out."""
     return {SETTINGS[name]: value for name, value in arguments.items() if value is not None}
+
+
+def conditions_in(text: str) -> dict[str, float]:
+    """The conditions in a text such as "coeff=0.1,margin=0.4". Raises UserError for another."""
+    pairs = [pair.partition("=") for pair in text.split(",")]
+    with suppress(ValueError):
+        conditions = {name: float(value) for name, _, value in pairs}
+        if conditions.keys() <= set(CONDITIONS):
+            return conditions
+    raise UserError("must be such as coeff=0.1,margin=0.4", "at", text)
 
 
 def by_arguments(arguments: Mapping[str, Value]) -> AbstractContextManager[None]:

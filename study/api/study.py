@@ -262,11 +262,37 @@ class Study(Shown):
         if conditions:
             from study.verification.member import load_member
 
-            records, study = self.driver.records, self.results.study
+            records = self.driver.records
+            study = records.read(self.results.study)
             return load_member(records, study, run_id, conditions, trust)
         from study.verification.proof import load
 
         return load(self.driver.records, run_id, trust)
+
+    def add(
+        self, *, data_root: str | Path | None = None, trust: bool = False, **conditions: float
+    ) -> "Study":
+        """Add to a study that has ended the member with these conditions of each of its families,
+        as networks of the study: proven, measured, stored, and published with the others. Those
+        that are there already stay as they are. Returns the study afterwards.
+
+        Args:
+            data_root: where the study's data is now, unless it is where it was.
+            trust: run the user's own blocks, data and metrics that the study names.
+            conditions: such as coeff=0.1, margin=0.4, one for each of the study's family.
+
+        Raises:
+            UserError: if the study has not ended or has no family; if the conditions are others
+                than the family's or out of range; as `verify`.
+        """
+        # torch takes seconds to import.
+        from study.api.members import add_members
+
+        root = None if data_root is None else str(data_root)
+        add_members(self.driver, self.name, conditions, root, trust)
+        objectives = [f"{o.metric}:{o.direction}" for o in self.results.objectives]
+        records = self.driver.records
+        return Study(self.driver, read(records, self.name, self.results.where, objectives))
 
     def verify(
         self, network: str, *, data_root: str | Path | None = None, trust: bool = False

@@ -72,6 +72,6 @@ def check_not_moved(tracking_uri: str, study: str, location: str) -> None:
     if there is not None and database is not None:
         begun = location.removesuffix(f"/{there.relative_to(database.parent)}")
         raise TrackingError(
-            f"{study} was begun in {printable(begun)}, and only there can it be resumed "
-            f"or deleted; in {database.parent} it can be read"
+            f"{study} was begun in {printable(begun)}, and only there can it be changed; in "
+            f"{database.parent} it can be read"
         )

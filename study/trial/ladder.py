@@ -26,7 +26,7 @@ from study.errors import OwnCodeError
 from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import Direction, diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
-from study.trial.data.tensors import normalized
+from study.trial.data.tensors import Dataset, normalized
 from study.trial.measured.evaluation import (
     OnSplits,
     measure,
@@ -82,7 +82,7 @@ def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
     images = statistics_images(training.dataset.train)
     if not _is_finite(model, images):
         return
-    # A head that fits labels needs no images here: `_measured` fits it by its training loss.
+    # A head that fits labels needs no images here: `_refitted` fits it by its training loss.
     adapted = None if training.model.head.fits_labels else images
     proven = trained.certificate.lipschitz_upper_bound
     for index, lipschitz in enumerate(config.ladder):
@@ -102,7 +102,7 @@ def _rungs(training: Training, trained: Certified) -> Iterator[Projection]:
         plain = deployed(model)
         certificate = project(plain, images=adapted, lipschitz=lipschitz, certificate=known)
         network = _refitted(training, plain, certificate)
-        for projection in _measured(training, network, config, lipschitz):
+        for projection in measured(training.dataset, network, config, lipschitz):
             proven = projection.report.block_lipschitz_upper_bound
             yield projection
 
@@ -116,7 +116,8 @@ def _members(training: Training, projected_to: float | None = None) -> Iterator[
         member = family.at(**conditions).eval()
         refresh_statistics(member, training.dataset.train)
         network, own = Certified.of(member), with_settings(config, conditions)
-        yield from _measured(training, network, own, projected_to, tuple(conditions.values()))
+        row = tuple(conditions.values())
+        yield from measured(training.dataset, network, own, projected_to, row)
 
 
 def _control(training: Training) -> Iterator[Projection]:
@@ -126,7 +127,7 @@ def _control(training: Training) -> Iterator[Projection]:
     alone = Training(training.config.alone, training.device, training.dataset)
     if not alone.train():
         return
-    yield from _measured(training, Certified.of(alone.model), alone.config, CONTROL)
+    yield from measured(alone.dataset, Certified.of(alone.model), alone.config, CONTROL)
     yield from _members(alone, CONTROL)
 
 
@@ -201,8 +202,8 @@ def _refitted(training: Training, plain: IResNet, certificate: Certificate) -> C
     return Certified(plain, certificate)
 
 
-def _measured(
-    training: Training,
+def measured(
+    dataset: Dataset,
     network: Certified,
     config: TrialConfig,
     projected_to: float | None,
@@ -210,14 +211,14 @@ def _measured(
 ) -> Iterator[Projection]:
     """Measure a network that a training gave besides its own, which has the architecture of
     `config`; none if an objective is not finite."""
-    plain, certificate, dataset = network.model, network.certificate, training.dataset
-    measured, answers = measure(plain, dataset.val, config, certificate)
+    plain, certificate = network.model, network.certificate
+    of_val, answers = measure(plain, dataset.val, config, certificate)
     of_test, test_answers = measure_test(plain, dataset.test, config, certificate)
     report = ProjectionReport(
         projected_to=projected_to,
         member=member,
         fine_tune_steps=config.fine_tune_steps,
-        **asdict(measured),
+        **asdict(of_val),
         **of_test,
         timestamp=time.time(),
     )

@@ -5,13 +5,13 @@ from collections.abc import Mapping
 from models import IResNet, member_from
 from study.errors import UserError
 from study.metrics.reports import TrialStatus, is_control
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records, StudyRead, TrialRecord
 from study.verification.proof import load
 
 
 def load_member(
     records: Records,
-    study: StudyRecord,
+    study: StudyRead,
     run_id: str,
     conditions: Mapping[str, float],
     trust: bool = False,
@@ -24,13 +24,13 @@ def load_member(
             out of range.
         TrackingError: as `proof.load`.
     """
-    of_study = {network.run_id: network for network in records.trials_and_projections(study)}
-    named = of_study.get(run_id)
+    of_study = {network.run_id: network for network in study.networks}
+    named, family = of_study.get(run_id), study.record.config.family
     completed = named is not None and named.state is TrialStatus.COMPLETED
-    if named is None or not completed or not study.config.family or is_control(named.variant):
+    if named is None or not completed or not family or is_control(named.variant):
         names = ", ".join(conditions)
-        raise UserError(f"must be of a family of {study.name} for {names}", key="network")
-    spans = dict(study.config.family)
+        raise UserError(f"must be of a family of {study.record.name} for {names}", key="network")
+    spans = dict(family)
     middle = tuple(span.middle for span in spans.values())
 
     def conditions_of(network: TrialRecord) -> dict[str, float]:
