@@ -25,7 +25,7 @@ from tests.support.studies import tiny
 
 if TYPE_CHECKING:  # importing MLflow takes seconds
     from study.tracking.client import Client
-    from study.tracking.records import StudyRecord
+    from study.tracking.study_record import StudyRecord
     from study.tracking.tracker import Tracker
 
 # Files whose tests take long: trainings, searches for proofs, many draws.

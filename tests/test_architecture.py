@@ -26,7 +26,7 @@ ROOMS = {
         "driver", "callbacks", "worker", "files", "trials", "callback", "provenance",
     ),
     "study.trial": (
-        "check", "rehearsal", "ladder", "training", "measured", "data", "optimizers",
+        "check", "rehearsal", "ladder", "training", "head", "measured", "data", "optimizers",
         "orthogonalization", "randomness", "state_file", "device", "time_spent",
     ),
 }  # fmt: skip

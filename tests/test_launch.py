@@ -26,7 +26,8 @@ from study.execution.driver import running, starting
 from study.execution.files.storage import locked
 from study.metrics.definitions import as_reported
 from study.tracking.client import Client
-from study.tracking.records import Records, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import TrialRecord
 from tests.benchmarks import segments
 from tests.support.commands import printed, refused
 from tests.support.launched import (

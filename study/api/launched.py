@@ -13,7 +13,7 @@ from study.execution.driver.planning import Resumption, plan_new, planned_resume
 from study.execution.driver.running import Outcome
 from study.results.report import Report, of_study
 from study.results.views.published import publish, publish_page
-from study.tracking.records import StudyRead
+from study.tracking.study_record import StudyRead
 
 __all__ = ["Loop", "Outcome", "Report", "planned_resume", "rehearse", "resume", "start"]
 

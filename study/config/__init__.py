@@ -1,6 +1,7 @@
 """The settings of a study, frozen and checked, and the file that they are read from.
 
-trial     the settings of one training; imports nothing but the standard library
+data      the settings of data
+trial     the settings of one training
 space     the parameters that a study varies
 search    sampler, scheduler, and the resources of a trial
 study     all of them together, and the rules between them

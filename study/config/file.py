@@ -8,11 +8,11 @@ from typing import Any
 
 import yaml
 
+from study.config.data import is_address
 from study.config.imports import path_of
 from study.config.parser import CONTAINS_ITSELF, parse
 from study.config.space import Value
 from study.config.study import StudyConfig
-from study.config.trial import is_address
 from study.errors import ConfigError, nearest, quoted
 
 # A few lines of nested aliases can expand to billions of values.

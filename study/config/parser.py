@@ -15,6 +15,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from pydantic_core import ErrorDetails
 
 from models import SettingError, Span
+from study.config.data import SPLIT, DataConfig
 from study.config.data_sets import IMAGE_FOLDER
 from study.config.imports import check_path
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig, StopConfig
@@ -23,8 +24,6 @@ from study.config.study import SECTION_OF, SECTIONS, StudyConfig
 from study.config.trial import (
     COEFF,
     MARGIN,
-    SPLIT,
-    DataConfig,
     EvaluationConfig,
     ModelConfig,
     OwnMetric,

@@ -4,8 +4,8 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from models import is_import_path, setting
+from study.config.data import LARGEST
 from study.config.imports import check_path
-from study.config.trial import LARGEST
 from study.errors import ConfigError, require, unknown
 
 MOST_RUNGS = 100

@@ -8,11 +8,11 @@ from operator import gt, lt
 from typing import Any
 
 from models import Span, is_import_path
+from study.config.data import DataConfig
 from study.config.search import ResourcesConfig, SchedulerConfig, SearchConfig
 from study.config.space import MOST_VALUES, FloatParameter, Parameter, Value, is_active
 from study.config.trial import (
     COEFF,
-    DataConfig,
     EvaluationConfig,
     ModelConfig,
     OwnMetric,

@@ -8,7 +8,7 @@ from importlib.metadata import version
 from study.config.imports import digests
 from study.config.study import StudyConfig
 from study.tracking import clone, tags
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 
 _PACKAGES = ("torch", "torchvision", "ray", "optuna", "mlflow")
 

@@ -15,7 +15,8 @@ from study.metrics.definitions import CERTIFIED_ACCURACY, VAL_ACCURACY, Directio
 from study.metrics.goals import Objective
 from study.pareto import certainty, points
 from study.results.front import Mark, Point
-from study.tracking.records import Records, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import TrialRecord
 
 N_THREADS = 8  # files fetched at a time: a server may be far away
 # The most networks near the front for which shares are estimated: more would take minutes.

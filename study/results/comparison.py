@@ -5,7 +5,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
-from study.config.trial import SPLIT
+from study.config.data import SPLIT
 from study.errors import UserError, quoted
 from study.metrics.definitions import INVERSE_STEPS, RECONSTRUCTION_ERROR, VAL_ACCURACY, Metric
 from study.metrics.reports import TrialStatus

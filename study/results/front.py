@@ -29,7 +29,7 @@ from study.pareto.certainty import wilson_interval
 from study.pareto.dominance import distinct_front, hypervolume, nondominated
 from study.pareto.repeats import N_STANDARD_ERRORS, front_shares, spread
 from study.tracking.handles import network_label
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -15,7 +15,8 @@ from study.metrics.artifacts import TEST_RADII, read_radii
 from study.metrics.definitions import TEST_CERTIFIED_ACCURACY, as_reported
 from study.results.answers import N_THREADS
 from study.results.front import Point
-from study.tracking.records import Records, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import TrialRecord
 
 
 def checked(radii: Sequence[float | str]) -> tuple[float, ...]:

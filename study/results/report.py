@@ -14,9 +14,7 @@ from study.metrics.definitions import (
     METRICS,
     TEST_CERTIFIED_ACCURACY,
     VAL_ACCURACY,
-    Direction,
     Metric,
-    current_name,
 )
 from study.metrics.goals import Constraint, Objective, as_in_a_file, relative_violations
 from study.metrics.reports import TrialStatus
@@ -25,11 +23,13 @@ from study.results.answers import with_answers
 from study.results.correlations import Correlation, correlations
 from study.results.front import Point, Ranking, marked
 from study.results.least_violating import least, sentences
+from study.results.objectives import parse_objectives
 from study.results.radii import checked, name_within, with_radii
 from study.results.recommended import Recommendation, recommendations
 from study.results.where import parse
 from study.tracking.handles import runs_by_label
-from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRead, StudyRecord, TrialRecord
 
 # Imported where it is needed: pandas takes tenths of a second.
 if TYPE_CHECKING:
@@ -303,28 +303,6 @@ def find_study(records: Records, name: str | None) -> StudyRecord:
             raise TrackingError(records.absent(name), "study")
         raise TrackingError(f"a study must be {records.client.place}, but there is none", "study")
     return study
-
-
-def parse_objectives(texts: Sequence[str], study: StudyRecord) -> tuple[Objective, ...] | None:
-    """Objectives from texts such as "val_loss:minimize"; None without texts, for the study's own.
-    Raises UserError if one cannot be read."""
-    known, metrics = {o.metric: o for o in study.config.objectives}, study.config.known_metrics
-    parsed = []
-    for text in texts:
-        name, _, direction = text.partition(":")
-        metric = current_name(name)
-        if metric not in metrics or direction not in tuple(Direction):
-            names = ", ".join(metrics)
-            rule = f"must be NAME:maximize or NAME:minimize, with one of {names}"
-            raise UserError(rule, "objectives", text)
-        own = known.get(metric)
-        if own is not None and own.direction == direction:
-            parsed.append(own)
-            continue
-        worst = metrics[metric].worst if metrics[metric].direction == direction else None
-        reference = math.nan if worst is None else worst
-        parsed.append(Objective(metric, Direction(direction), reference))
-    return tuple(parsed) or None
 
 
 def point_content(point: Point) -> dict[str, Any]:

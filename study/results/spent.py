@@ -12,7 +12,7 @@ from study.metrics.reports import TrialStatus
 from study.pareto import points
 from study.pareto.dominance import GrowingFront
 from study.results.front import Mark, Point
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 
 _SUMS = (CPU_HOURS, GPU_HOURS)
 COSTS = (HOURS, DEVICE_HOURS, *_SUMS)

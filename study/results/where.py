@@ -32,7 +32,7 @@ from study.metrics.rounding import Decimals, Digits
 from study.results.front import Mark
 from study.results.numbers import FEWEST_DECIMALS
 from study.tracking.handles import network_label
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO
 
 SHORT_DIGITS = 3

@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from study.errors import TrackingError, quoted, some
 from study.metrics.reports import Variant
-from study.tracking.records import Records, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import TrialRecord
 from study.tracking.values import network_of
 
 _FORMS = (

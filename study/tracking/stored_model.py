@@ -42,7 +42,8 @@ from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
 from study.metrics.reports import CONTROL, TrialStatus
 from study.tracking import files, tags
 from study.tracking.client import Client
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord
 from study.tracking.values import as_json, member_of, metrics_of, sample_of
 
 DATA = "data/network"

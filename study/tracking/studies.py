@@ -15,7 +15,8 @@ from study.metrics.reports import TrialStatus
 from study.tracking import files, pages, tags
 from study.tracking.client import Client
 from study.tracking.locations import artifact_location
-from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRead, StudyRecord, TrialRecord
 
 
 def create(

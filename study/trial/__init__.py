@@ -2,6 +2,7 @@
 
 data                  the data sets, as tensors
 training              the steps: epoch by epoch, to a report
+head                  the classifier that a network starts with, and its loss
 optimizers            the optimizer, and its learning rate over time
 orthogonalization     matrices with all singular values near 1, for Muon
 measured              what is measured of a network, and the files that keep it

@@ -22,9 +22,9 @@ from study.config.imports import users_code
 from study.config.trial import TrialConfig
 from study.errors import ConfigError
 from study.trial.data import sources
+from study.trial.head import target_lipschitz
 from study.trial.measured.network_files import architecture, build_model, spec_of
 from study.trial.measured.own import check_attained, own_blocks
-from study.trial.training import target_lipschitz
 
 
 def check(config: TrialConfig) -> None:

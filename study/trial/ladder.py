@@ -27,6 +27,7 @@ from study.metrics.artifacts import projection_folder
 from study.metrics.definitions import Direction, diverged
 from study.metrics.reports import CONTROL, ProjectionReport, TrialReport, TrialStatus
 from study.trial.data.tensors import Dataset, normalized
+from study.trial.head import make_loss
 from study.trial.measured.evaluation import (
     OnSplits,
     measure,
@@ -36,7 +37,7 @@ from study.trial.measured.evaluation import (
 )
 from study.trial.measured.network_files import Certified, save_network
 from study.trial.measured.own import own_blocks
-from study.trial.training import Training, make_loss
+from study.trial.training import Training
 
 # Keeps the randomness of fine-tuning apart from that of the epochs, which count from 1.
 _FIRST_SEED = 1_000_000

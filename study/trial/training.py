@@ -19,10 +19,8 @@ from models import (
     SLOPE_KNOWN,
     Family,
     IResNet,
-    Loss,
     NotReversedError,
     by_image,
-    head_loss,
     kept_bytes,
     margin_loss,
     training_features,
@@ -32,8 +30,9 @@ from study.errors import OwnCodeError
 from study.metrics.definitions import ATTACKED_ACCURACY, TRAIN_LOSS, diverged
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
-from study.trial.data.tensors import Dataset, Split, batches, normalized
+from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use, memory_bytes
+from study.trial.head import make_loss, start, target_lipschitz
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -49,8 +48,6 @@ from study.trial.randomness import mixed_seed, seeded
 # The members of a family that the images of a batch are passed through, at most; and where a
 # BatchNorm needs several images of each.
 _MEMBERS_AT_ONCE, _WITH_BATCH_NORM = 16, 4
-# The images from which a classifier starts, the most, and those that are passed at once.
-_N_AT_START, _FEATURES_AT_ONCE = 20_000, 1_000
 # Of the memory of a device, for the maps that a backward pass needs: more takes a reversible one.
 _LARGEST_SHARE = 0.25
 
@@ -86,7 +83,7 @@ class Training:
                 model = build_model(config.model, in_shape, n_classes)
         self.model = model.to(self.device)
         if model.head.starts_from_images:
-            _start(model, self.dataset.train, config.seed)
+            start(model, self.dataset.train, config.seed)
             if self.family is not None:
                 self.family.base.classifier.load_state_dict(model.classifier.state_dict())
         # Shares the parameters and buffers of the model.
@@ -346,27 +343,3 @@ def _reversible(model: IResNet, settings: TrainingConfig, device: torch.device) 
     dtype = torch.bfloat16 if settings.precision == "bf16" else torch.float32
     kept = kept_bytes(model, settings.batch_size, dtype)
     return kept > _LARGEST_SHARE * memory_bytes(device)
-
-
-def _start(model: IResNet, train: Split, seed: int) -> None:
-    """Start the classifier of a new network from the features of the first training images."""
-    images, labels = normalized(train.images[:_N_AT_START]), train.labels[:_N_AT_START]
-    # In eval mode: without the random masks of dropout.
-    model.eval()
-    with torch.no_grad():
-        features = torch.cat([model.features(part) for part in images.split(_FEATURES_AT_ONCE)])
-    model.head.start(model.classifier, features, labels, seed)
-    model.train()
-
-
-def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
-    """A trial's loss, from a Lipschitz bound or estimate of the features by pixels of [0, 1]."""
-    training = config.training
-    margin = None if training.loss == "cross_entropy" else training.margin or config.radius
-    return head_loss(margin, training.temperature, lipschitz)
-
-
-def target_lipschitz(model: IResNet) -> float:
-    """The Lipschitz constant of the features with respect to pixels of [0, 1], if each layer meets
-    its target: an estimate for training, and no bound. Infinite where there are no targets."""
-    return math.prod(block.target_lipschitz for block in model.blocks)

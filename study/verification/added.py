@@ -11,8 +11,9 @@ from study.errors import UserError
 from study.metrics.reports import TrialStatus
 from study.tracking import projection_run
 from study.tracking.handles import network_label
-from study.tracking.records import Records, StudyRead, TrialRecord
+from study.tracking.records import Records
 from study.tracking.stored_model import data_digest
+from study.tracking.study_record import StudyRead, TrialRecord
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset
 from study.trial.ladder import measured

@@ -5,7 +5,8 @@ from collections.abc import Mapping
 from models import IResNet, member_from
 from study.errors import UserError
 from study.metrics.reports import TrialStatus, is_control
-from study.tracking.records import Records, StudyRead, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRead, TrialRecord
 from study.verification.proof import load
 
 

@@ -18,7 +18,8 @@ from pathlib import Path
 import torch
 
 from models import attacked, certified_radius
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.data.tensors import normalized
 from study.trial.measured.attack import N_ATTACKED

@@ -24,7 +24,8 @@ import torch
 from torch import Tensor, nn
 
 from models import IResNet, attacked, certified_radius
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.trial.data.tensors import normalized
 from study.trial.measured.attack import N_ATTACKED
 from study.trial.measured.evaluation import in_precision

@@ -32,12 +32,8 @@ import torch
 import yaml
 
 from models import certified_radius, certify, deployed
-from study.config.trial import (
-    DataConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-)
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.data.tensors import Split, normalized
 from study.trial.measured.attack import BrokenProofError

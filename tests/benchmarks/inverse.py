@@ -16,7 +16,8 @@ from typing import Any
 import torch
 
 from models import certify
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.data import tensors as data
 from study.trial.training import Training

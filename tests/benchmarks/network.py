@@ -18,13 +18,8 @@ from pathlib import Path
 import torch
 
 from models import IResNet, read_network, write_network
-from study.config.trial import (
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-)
+from study.config.data import DataConfig
+from study.config.trial import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.data import sources
 from study.trial.data import tensors as data

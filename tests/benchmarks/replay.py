@@ -70,7 +70,7 @@ from study.results.report import collect
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
-from study.tracking.records import StudyRecord, TrialRecord
+from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.benchmarks.alternating import machine
 
 TABLE = Path(__file__).with_name("trial_table.json.gz")

@@ -38,13 +38,13 @@ from ray.tune.execution.tune_controller import TuneController
 
 from study import launch
 from study.execution.callbacks.failures import Failures
+from study.execution.callbacks.outbox import Outbox
 from study.execution.callbacks.progress import Progress
 from study.execution.callbacks.recorder import Recorder
 from study.execution.driver import tuner
 from study.execution.files.snapshots import Snapshots
 from study.metrics.reports import TrialReport
 from study.search.searcher import OptunaSearcher
-from study.tracking.outbox import Outbox
 from tests.benchmarks.trivial import Trivial, timed_fit
 from tests.support.launched import ROOT, write_space
 from tests.support.served import served

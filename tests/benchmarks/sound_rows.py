@@ -19,7 +19,8 @@ import torch
 from torch import Tensor
 
 from models import IResNet, certified_radius, certify, deployed
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.trial.data.tensors import normalized
 from study.trial.training import Training
 

@@ -10,7 +10,8 @@ from dataclasses import replace
 
 import torch
 
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training

@@ -15,7 +15,7 @@ from study.execution.driver.planning import (
     planned_resume,
 )
 from study.metrics.reports import TrialStatus
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 from tests.support.drivers import Remembered, driver
 from tests.support.records import STUDY, trial
 from tests.support.studies import tiny

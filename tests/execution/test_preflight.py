@@ -12,7 +12,7 @@ from study.errors import ConfigError, UserError
 from study.execution.driver.preflight import check_trials
 from study.execution.provenance import changes_of_code, own_code
 from study.metrics.definitions import METRICS
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 from tests.support import own_code as own
 from tests.support.studies import CERTIFIED, RAW
 

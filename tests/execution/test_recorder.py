@@ -11,7 +11,8 @@ from ray.tune.experiment import Trial
 from study.execution.callbacks.recorder import Recorder
 from study.metrics.reports import TrialReport, TrialStatus
 from study.search.stopping import Stopping
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord, TrialRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, failed, running
 from tests.support.tune import SAMPLE, fake_trial

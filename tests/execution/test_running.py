@@ -10,7 +10,7 @@ from study.execution.driver import running
 from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.records import StudyRead
+from study.tracking.study_record import StudyRead
 from tests.support.drivers import Remembered, driver
 from tests.support.records import STUDY, trial
 

@@ -14,7 +14,7 @@ import pytest
 import torch
 from ray.tune import Checkpoint
 
-from study.config.trial import DataConfig
+from study.config.data import DataConfig
 from study.errors import GpuError, GpuMemoryError, StorageError
 from study.execution.trials import reports_in
 from study.execution.worker import Batching, TrialTrainable, longest_wait

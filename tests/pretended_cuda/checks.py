@@ -17,13 +17,8 @@ from models import IResNet, Solution, certify, fixed_point
 from models.heads.pooled import GlobalAveragePool
 from models.layers import spectral_norm
 from models.network import iresnet
-from study.config.trial import (
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-)
+from study.config.data import DataConfig
+from study.config.trial import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import TrialStatus
 from study.trial import training
 from study.trial.data import tensors as data

@@ -11,7 +11,7 @@ from study.metrics.definitions import Direction
 from study.metrics.goals import Objective
 from study.results import answers
 from study.results.report import Report, collect
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from tests.support.records import STUDY, Kept, measured, sought, trial
 
 N_IMAGES = 400

@@ -19,7 +19,7 @@ from study.results.numbers import Numbers
 from study.results.views.page import write_page
 from study.results.views.report_view import view
 from study.results.where import parse
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from study.tracking.values import settings
 from tests.results.test_where import REFUSED
 from tests.support.browser import Pages, place, rows

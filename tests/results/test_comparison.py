@@ -11,10 +11,12 @@ from study.metrics.artifacts import packed
 from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.comparison import Comparison, compare
-from study.results.report import Report, collect, parse_objectives
+from study.results.objectives import parse_objectives
+from study.results.report import Report, collect
 from study.results.views.comparison_view import view
 from study.results.views.sections import wide_console
-from study.tracking.records import Records, StudyRecord, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.support.records import STUDY, Kept, measured, sought, trial
 from tests.support.studies import tiny
 

@@ -11,7 +11,7 @@ from playwright.sync_api import expect
 from study.results.comparison import Comparison, compare
 from study.results.views.comparison_view import view
 from study.results.views.page import write_page
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from tests.results.test_comparison import compared, kept, report, study
 from tests.results.test_page import drawn, parts
 from tests.support.browser import Pages, check_legible, see_all

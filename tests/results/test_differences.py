@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from study.results.comparison import compare
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from tests.results.test_comparison import N_IMAGES, compared, report, trials
 from tests.support.records import projection, sought, trial
 from tests.support.studies import tiny

@@ -12,10 +12,11 @@ from study.metrics.goals import Objective
 from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto.points import losses_of_trainings
 from study.results.front import Mark
-from study.results.report import collect, parse_objectives
+from study.results.objectives import parse_objectives
+from study.results.report import collect
 from study.results.views.report_table import counts_of, networks
 from study.results.views.sections import Terminal
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from tests.support.records import STUDY, marks, measured, projection, sought, trial
 
 

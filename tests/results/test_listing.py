@@ -15,7 +15,8 @@ from study.metrics.definitions import HOURS, HYPERVOLUME, N_COMPLETED, N_FRONT
 from study.metrics.reports import TrialStatus
 from study.results.views.listing import Listing, listed
 from study.tracking import studies
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
 

@@ -18,7 +18,7 @@ from study.errors import TrackingError
 from study.results.report import Report, collect
 from study.results.views import serving
 from study.results.views.serving import Live, Server
-from study.tracking.records import StudyRecord, TrialRecord
+from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.support.browser import Pages
 from tests.support.records import STUDY, Kept, measured, projection
 

@@ -5,11 +5,12 @@ from dataclasses import replace
 import pytest
 
 from study.metrics.reports import CONTROL, TrialStatus
-from study.results.report import Report, collect, parse_objectives
+from study.results.objectives import parse_objectives
+from study.results.report import Report, collect
 from study.results.spent import covered
 from study.results.views.published import figures
 from study.results.views.report_view import view
-from study.tracking.records import TrialRecord
+from study.tracking.study_record import TrialRecord
 from tests.support.records import STUDY, Kept, projection, trial, unread
 
 BEST = {"val_accuracy": 1.0, "block_lipschitz_upper_bound": 0.01, "inverse_steps": 1.0}

@@ -6,7 +6,8 @@ from typing import cast
 
 from study.execution.driver.environment import Driver
 from study.metrics.reports import TrialStatus
-from study.tracking.records import Records, StudyRead, StudyRecord, TrialRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRead, StudyRecord, TrialRecord
 
 
 class Remembered:

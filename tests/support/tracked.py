@@ -5,7 +5,7 @@ from pathlib import Path
 from models import IResNet, write_network
 from study.metrics.artifacts import projection_folder
 from study.metrics.reports import ProjectionReport
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 
 DATA = {"name": "digits", "normalization": {"from": "uint8", "scale": 1 / 255, "offset": -0.5}}

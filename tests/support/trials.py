@@ -5,13 +5,8 @@ from pathlib import Path
 
 import torch
 
-from study.config.trial import (
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-)
+from study.config.data import DataConfig
+from study.config.trial import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.measured.network_files import save_network
 from study.trial.randomness import choose_algorithms

@@ -19,7 +19,8 @@ from study.metrics.reports import TrialStatus
 from study.tracking import files, stored_model
 from study.tracking.client import Client
 from study.tracking.files import allowed
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report
 from tests.support.tracked import start

@@ -20,7 +20,8 @@ from study.results.views.listing import listed
 from study.tracking import studies, tags
 from study.tracking.client import Client
 from study.tracking.handles import run_of
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny
 from tests.support.tracked import SAMPLE

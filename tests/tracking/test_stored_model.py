@@ -11,8 +11,9 @@ import torch
 from models import read_network
 from study.metrics.reports import TrialStatus
 from study.tracking.files import condensed, differences, manifest
-from study.tracking.records import Records, StudyRecord
+from study.tracking.records import Records
 from study.tracking.stored_model import share
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from study.verification.proof import load
 from tests.support.tracked import DATA, log_networks, start

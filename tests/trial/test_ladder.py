@@ -14,10 +14,11 @@ from study.config.trial import TrialConfig
 from study.metrics.artifacts import VAL_RIGHT, read_right
 from study.metrics.reports import CONTROL
 from study.trial.data import tensors as data
+from study.trial.head import make_loss
 from study.trial.ladder import Projection, _best, projections, save_outcome
 from study.trial.measured.evaluation import measure
 from study.trial.measured.network_files import save_network
-from study.trial.training import Training, make_loss
+from study.trial.training import Training
 from tests.support.networks import normalized_layers
 from tests.support.trials import TINY, trained
 from tests.trial.test_losses import CONFIG

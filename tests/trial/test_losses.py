@@ -10,10 +10,11 @@ from torch import nn
 from models import IResNet, certify, fit_to_labels
 from models.heads.linear_last import last_layer
 from models.heads.radius_loss import margin_loss, pair_distances, radii_of_classes
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.trial.data.tensors import normalized
-from study.trial.training import make_loss, target_lipschitz
+from study.trial.head import make_loss, target_lipschitz
 from tests.support.networks import enlarge
 from tests.support.trials import trained
 

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from models import Bounds, certify
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.errors import OwnCodeError
 from study.metrics.reports import TrialReport, TrialStatus
 from study.trial.data.tensors import normalized

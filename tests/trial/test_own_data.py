@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from study.config.trial import DataConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import TrialConfig
 from study.errors import ConfigError, OwnCodeError
 from study.trial.data import own as own_data
 from study.trial.data import sources

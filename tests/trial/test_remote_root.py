@@ -12,8 +12,8 @@ import torch
 from moto.server import ThreadedMotoServer
 from PIL import Image
 
+from study.config.data import DataConfig
 from study.config.parser import parse
-from study.config.trial import DataConfig
 from study.errors import DataNotFoundError
 from study.execution.driver.preflight import check_trials
 from study.trial.data import remote_root, sources

@@ -19,8 +19,8 @@ from scipy.io import savemat
 from sklearn.datasets import load_digits
 from torchvision import datasets
 
+from study.config.data import DataConfig
 from study.config.data_sets import DATA_SETS
-from study.config.trial import DataConfig
 from study.errors import ConfigError, DataNotFoundError
 from study.trial.data import sources
 from study.trial.data import tensors as data

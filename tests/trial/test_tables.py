@@ -12,7 +12,8 @@ from sklearn.datasets import load_breast_cancer, load_wine
 
 import study
 from models import certified_radius, deployed
-from study.config.trial import DataConfig, ModelConfig, TrainingConfig, TrialConfig
+from study.config.data import DataConfig
+from study.config.trial import ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.trial.data import sources
 from study.trial.data.tensors import normalized

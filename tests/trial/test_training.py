@@ -12,13 +12,8 @@ import torch
 
 from models import IResNet, certify, read_network
 from models.network import column_block
-from study.config.trial import (
-    DataConfig,
-    EvaluationConfig,
-    ModelConfig,
-    TrainingConfig,
-    TrialConfig,
-)
+from study.config.data import DataConfig
+from study.config.trial import EvaluationConfig, ModelConfig, TrainingConfig, TrialConfig
 from study.errors import ConfigError
 from study.metrics.reports import TrialReport, TrialStatus
 from study.trial import training

@@ -21,8 +21,8 @@ from study import report
 from study.metrics.definitions import PROVEN_METRICS
 from study.tracking import clone
 from study.tracking.files import manifest
-from study.tracking.records import StudyRecord, TrialRecord
 from study.tracking.stored_model import CODE, DATA
+from study.tracking.study_record import StudyRecord, TrialRecord
 from study.verify import app
 from tests.support.stored import (
     CERTIFICATE,

@@ -23,6 +23,7 @@ from ray.tune.experiment import Trial
 from study.errors import escaped
 from study.execution import trials as tune_trials
 from study.execution.callback import ReportCallback
+from study.execution.callbacks.outbox import Outbox
 from study.execution.provenance import provenance
 from study.execution.trials import EndedTrials, TrialView, suggestion
 from study.metrics.artifacts import OUTCOME
@@ -31,8 +32,7 @@ from study.search.stopping import Stopping
 from study.search.suggestion import trial_id
 from study.tracking import studies
 from study.tracking.client import Client
-from study.tracking.outbox import Outbox
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 
 _AT_END = (TrialStatus.COMPLETED, TrialStatus.STOPPED_EARLY, TrialStatus.FAILED)

@@ -4,9 +4,9 @@ import math
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from study.config.data import DataConfig
 from study.config.file import Asked, to_yaml
 from study.config.study import StudyConfig
-from study.config.trial import DataConfig
 from study.execution.driver.environment import Driver
 from study.execution.driver.planning import plan_new
 from study.execution.driver.preflight import longest_trial

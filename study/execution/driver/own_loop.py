@@ -21,7 +21,7 @@ from study.metrics.reports import TrialStatus
 from study.search.searcher import OptunaSearcher
 from study.search.suggestion import Suggestion
 from study.tracking import studies, tags
-from study.tracking.records import StudyRead
+from study.tracking.study_record import StudyRead
 from study.tracking.tracker import Tracker
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset

@@ -13,7 +13,8 @@ from study.execution.driver.environment import Driver
 from study.execution.driver.preflight import check_trials
 from study.execution.files import storage
 from study.metrics.reports import TrialStatus
-from study.tracking.records import Records, StudyRead, StudyRecord
+from study.tracking.records import Records
+from study.tracking.study_record import StudyRead, StudyRecord
 
 # The only settings that may change when a study is resumed.
 _TRIALS, _HOURS = "search.n_trials", "search.max_hours"

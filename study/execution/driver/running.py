@@ -17,7 +17,7 @@ from study.execution.files.snapshots import restore
 from study.execution.provenance import changes_of_code, own_code, provenance
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.records import StudyRead, StudyRecord
+from study.tracking.study_record import StudyRead, StudyRecord
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from study.execution.worker import Batching, TrialTrainable, longest_wait
 from study.search.scheduler import make_halving, make_scheduler
 from study.search.searcher import OptunaSearcher, StudyGenerator
 from study.search.stopping import Stopping
-from study.tracking.records import StudyRecord
+from study.tracking.study_record import StudyRecord
 
 
 def new(record: StudyRecord, tracking_uri: str, n_at_once: int) -> tune.Tuner:

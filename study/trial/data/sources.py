@@ -17,8 +17,8 @@ import torch
 from filelock import FileLock
 from torch import Tensor
 
+from study.config.data import DataConfig, is_address
 from study.config.data_sets import DATA_SETS, IMAGE_FOLDER, NamedData, Parts
-from study.config.trial import DataConfig, is_address
 from study.errors import ConfigError, DataNotFoundError, require
 from study.trial.data import own
 from study.trial.data.remote_root import fetched

@@ -5,8 +5,8 @@ from random import Random
 import pytest
 
 from study.errors import OutageError, TrackingError
-from study.tracking import outbox
-from study.tracking.outbox import Outbox
+from study.execution.callbacks import outbox
+from study.execution.callbacks.outbox import Outbox
 
 
 @pytest.fixture(autouse=True)
