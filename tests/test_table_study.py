@@ -1,13 +1,18 @@
-"""A study of a table of numbers, from its file to its page and its verification."""
+"""A study of a table of numbers, in a loop of its user's own: its page and its verification."""
 
 import json
 from pathlib import Path
 
+import pytest
+import torch
 import yaml
+from torch.nn.functional import cross_entropy
 
+import study
+from models import IResNet
 from study import launch, report, verify
+from study.trial.data.tensors import Split
 from tests.support.commands import printed, refused
-from tests.support.one_ray import launch_here, one_ray
 from tests.support.report_page import content_of
 
 WINE = {
@@ -23,13 +28,26 @@ WINE = {
 }  # fmt: skip
 
 
-def test_a_study_of_wine_is_trained_certified_and_verified(
-    empty_database: Path, tmp_path: Path
+def train(network: IResNet, split: Split) -> None:
+    optimizer = torch.optim.Adam(network.parameters(), lr=0.05)
+    network.train()
+    for _ in range(20):
+        optimizer.zero_grad()
+        cross_entropy(network(study.normalized(split.images)), split.labels).backward()
+        optimizer.step()
+        network.update_spectral_norm()
+
+
+@pytest.mark.usefixtures("laid_out")
+def test_a_study_of_wine_is_certified_and_verified(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (tmp_path / "mlflow.db").write_bytes(empty_database.read_bytes())
-    (tmp_path / "wine.yaml").write_text(yaml.safe_dump(WINE))
-    with one_ray():
-        launch_here(tmp_path, "wine.yaml")
+    monkeypatch.chdir(tmp_path)
+    with study.loop(WINE) as loop:
+        trial = loop.ask()
+        assert trial is not None
+        train(trial.network, loop.dataset.train)
+        loop.tell(trial)
     store = ("--tracking-uri", f"sqlite:///{tmp_path}/mlflow.db")
     out = printed(verify.app, "wine/0000", *store, "--data-root", str(tmp_path))
     assert "measured again at radius 0.5 (l2, standardized features) in float64, on wine" in out
