@@ -157,6 +157,8 @@ def test_members_are_added_to_the_study(done: Study) -> None:
         proof = after.verify(row["network"], data_root="data")
         assert not proof.problems
         assert "certified_accuracy" in proof.measured
+    # The network of a trial is the member in the middle of the ranges.
+    of(done, "--at", "coeff=0.158,margin=0.5")
     # A second time, only what a command that was cut off had left is made anew.
     cut_off = added["run_id"].iloc[1]
     done.driver.client.set_state(cut_off, TrialStatus.RUNNING)

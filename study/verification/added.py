@@ -35,8 +35,13 @@ def add(
     members = [
         load_member(records, study, trial.run_id, conditions, trust).float() for trial in families
     ]
-    there = {network_label(n.trial_id, n.variant): n for n in study.networks}
-    row = tuple(conditions[name] for name, _ in study.record.config.family)
+    family = study.record.config.family
+    row, middle = tuple(conditions[name] for name, _ in family), tuple(s.middle for _, s in family)
+    # A trial's own network is the member in the middle.
+    there = {
+        network_label(n.trial_id, middle if n.variant is None else n.variant): n
+        for n in study.networks
+    }
     client, dataset = records.client, None
     for trial, member in zip(families, members, strict=True):
         before = there.get(network_label(trial.trial_id, row))
