@@ -118,6 +118,8 @@ def main(
         for option, given in of_one.items():
             if given and len(names) > 1:
                 cli.refuse(f"{option} requires one study, but got {len(names)}")
+        if (data_root or trust) and not at:
+            cli.refuse("--data-root and --trust require --at")
         if serve:
             rule = "--serve allows one study, --objective, --where and --tracking-uri"
             others = names[1:], every, radii, at, html, figures, optuna, format is not Format.TABLE

@@ -144,16 +144,17 @@ def test_the_page_and_the_export_have_the_members(done: Study, tmp_path: Path) -
 
 def test_members_are_added_to_the_study(done: Study) -> None:
     before = done.points
-    of(done, "--at", "coeff=0.2,margin=0.3")
+    # The smallest coefficient comes first among the members from which others are made.
+    of(done, "--at", "coeff=0.06,margin=0.3")
     after = study.open("kin", tracking_uri=done.driver.client.tracking_uri)
     points = after.points
     added = points[~points["network"].isin(before["network"])]
-    assert sorted(added["network"]) == [f"kin/000{trial}@0.2,0.3" for trial in range(3)]
+    assert sorted(added["network"]) == [f"kin/000{trial}@0.06,0.3" for trial in range(3)]
     assert added["mark"].isin(["front", "dominated"]).all()
     for _, row in added.iterrows():
         network = after.load(row["network"])
         assert certify(network).lipschitz_upper_bound <= row["block_lipschitz_upper_bound"]
-        assert row["block_lipschitz_upper_bound"] == pytest.approx(0.2, rel=1e-3)
+        assert row["block_lipschitz_upper_bound"] == pytest.approx(0.06, rel=1e-3)
         proof = after.verify(row["network"], data_root="data")
         assert not proof.problems
         assert "certified_accuracy" in proof.measured
@@ -161,8 +162,10 @@ def test_members_are_added_to_the_study(done: Study) -> None:
     of(done, "--at", "coeff=0.158,margin=0.5")
     # A second time, only what a command that was cut off had left is made anew.
     cut_off = added["run_id"].iloc[1]
-    done.driver.client.set_state(cut_off, TrialStatus.RUNNING)
-    again = after.add(coeff=0.2, margin=0.3).points
+    client = done.driver.client
+    client.set_state(cut_off, TrialStatus.RUNNING)
+    client.delete_models(client.get_run(cut_off))
+    again = after.add(coeff=0.06, margin=0.3).points
     assert cut_off not in again["run_id"].to_list()
     pd.testing.assert_frame_equal(again.drop(columns="run_id"), points.drop(columns="run_id"))
     old = points[points["network"].isin(before["network"])]

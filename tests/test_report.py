@@ -209,6 +209,9 @@ def test_what_cannot_be_compared_is_one_line_and_writes_nothing(
         (["tiny", "x", "--optuna", "sqlite:///o.db"], "--optuna requires one study, but got 2"),
         (["tiny", "x", "--radii", "0.5"], "--radii requires one study, but got 2"),
         (["tiny", "x", "--figures", "f"], "--figures requires one study, but got 2"),
+        (["tiny", "x", "--at", "coeff=0.1"], "--at requires one study, but got 2"),
+        (["tiny", "--data-root", "d"], "--data-root and --trust require --at"),
+        (["tiny", "--trust"], "--data-root and --trust require --at"),
         (
             ["tiny", "--figures", str(tmp_path / "no" / "f")],
             "--figures: the folder must be writable, but",

@@ -237,9 +237,8 @@ class Study(Shown):
         the page follows it."""
         from study.results.views.serving import Server
 
-        shown, records = self.results, Records(self.driver.client, keeps_files=True)
-        objectives = [f"{o.metric}:{o.direction}" for o in shown.objectives]
-        return Server(lambda: read(records, self.name, shown.where, objectives), shown)
+        records = Records(self.driver.client, keeps_files=True)
+        return Server(lambda: self._read_again(records), self.results)
 
     def load(self, network: str, *, trust: bool = False, **conditions: float) -> "IResNet":
         """Load a network with its weights, in eval mode, on the CPU, in the precision in which its
@@ -290,9 +289,12 @@ class Study(Shown):
 
         root = None if data_root is None else str(data_root)
         add_members(self.driver, self.name, conditions, root, trust)
+        return Study(self.driver, self._read_again(self.driver.records))
+
+    def _read_again(self, records: Records) -> Report:
+        """The report as it is now, with the same filter and objectives."""
         objectives = [f"{o.metric}:{o.direction}" for o in self.results.objectives]
-        records = self.driver.records
-        return Study(self.driver, read(records, self.name, self.results.where, objectives))
+        return read(records, self.name, self.results.where, objectives)
 
     def verify(
         self, network: str, *, data_root: str | Path | None = None, trust: bool = False

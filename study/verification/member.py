@@ -41,7 +41,10 @@ def load_member(
     stored = (
         (conditions_of(network), load(records, network.run_id, trust))
         for network in of_study.values()
-        if network.trial_id == named.trial_id and not is_control(network.variant)
+        # One that is not completed was cut off as it was added, and may lack its files.
+        if network.trial_id == named.trial_id
+        and network.state is TrialStatus.COMPLETED
+        and not is_control(network.variant)
     )
     try:
         return member_from(stored, spans, conditions)
