@@ -24,7 +24,7 @@ from tests.support.launched import run, write_finished
 from tests.support.studies import tiny
 
 if TYPE_CHECKING:  # importing MLflow takes seconds
-    from study.tracking.client import Client
+    from study.tracking.server.client import Client
     from study.tracking.study_record import StudyRecord
     from study.tracking.tracker import Tracker
 
@@ -213,7 +213,7 @@ def laid_out(empty_database: Path, tmp_path: Path) -> None:
 def client(laid_out: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator["Client"]:
     import mlflow
 
-    from study.tracking.client import Client
+    from study.tracking.server.client import Client
 
     monkeypatch.chdir(tmp_path)  # where MLflow puts artifacts
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:////nowhere/mlflow.db")

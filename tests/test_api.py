@@ -2,11 +2,13 @@
 
 import pickle
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
 
 import study
+from study.api.named import run_named
 from study.errors import LaunchError
 from tests.support.studies import tiny
 
@@ -26,10 +28,11 @@ def test_a_study_is_opened_by_its_name_and_its_networks_by_theirs(finished: Path
     assert opened.is_done
     assert list(opened.front["network"]) == [point.handle for point in opened.results.front]
     assert len(opened.points) == len(opened.results.points)
+    run_of = partial(run_named, opened.driver.records, opened.results)
     for alias, handle in opened.recommended.items():
-        runs = {opened._run_of(name) for name in (alias, f"tiny@{alias}", handle)}
-        runs.add(opened._run_of(handle.removeprefix("tiny/")))
-        assert runs == {opened._run_of(opened._run_of(handle))}
+        label = handle.removeprefix("tiny/")
+        runs = {run_of(name) for name in (alias, f"tiny@{alias}", handle, label)}
+        assert runs == {run_of(run_of(handle))}
     for typed, says in (("kneee", "did you mean 'knee'"), ("zzz", "there are most-accurate, ")):
         with pytest.raises(
             study.UserError, match=f"^network: there is no network '{typed}'; {says}"

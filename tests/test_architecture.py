@@ -94,8 +94,8 @@ DOORS = {
 READS_ENVIRONMENT = {
     "study.execution.driver.environment": "the door",
     "study": "MLflow and Ray take their telemetry's settings from there",
-    "study.tracking.client": "MLflow takes its settings from there",
-    "study.tracking.files": "the user names a bucket there, as for MLflow's server",
+    "study.tracking.server.client": "MLflow takes its settings from there",
+    "study.tracking.server.files": "the user names a bucket there, as for MLflow's server",
     "study.execution.driver.starting": "Ray takes its settings from there",
     "study.execution.driver.local_ray": "Ray takes its token from there",
     "study.trial.randomness": "cuBLAS takes its setting from there",
@@ -261,7 +261,7 @@ def test_files_of_runs_pass_through_one_gate() -> None:
         and node.attr in ways
         and not (isinstance(node.value, ast.Name) and node.value.id == "files")
     }
-    assert users == {"study.tracking.files"}
+    assert users == {"study.tracking.server.files"}
 
 
 def test_names_say_what_is_in_a_file() -> None:

@@ -16,8 +16,8 @@ from study.delete import app
 from study.execution.files import storage
 from study.metrics.reports import TrialStatus
 from study.tracking import removal, studies
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support.commands import printed, refused
 from tests.support.launched import Books, twin
 from tests.support.served import served

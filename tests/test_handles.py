@@ -6,9 +6,9 @@ import shutil
 from pathlib import Path
 
 from study import report, verify
-from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support.commands import printed
 from tests.support.report_page import content_of
 

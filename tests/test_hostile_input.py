@@ -20,8 +20,8 @@ from study.config import file
 from study.errors import ConfigError, TrackingError
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.commands import refused

@@ -25,8 +25,8 @@ from study.errors import TrackingError
 from study.execution.driver import running, starting
 from study.execution.files.storage import locked
 from study.metrics.definitions import as_reported
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import TrialRecord
 from tests.benchmarks import segments
 from tests.support.commands import printed, refused

@@ -15,7 +15,7 @@ from nbformat.v4 import new_code_cell
 
 import study as api
 from study.tracking import studies
-from study.tracking.client import Client
+from study.tracking.server.client import Client
 from study.tracking.tracker import Tracker
 from tests.benchmarks.tour import TOUR
 from tests.support.launched import ROOT

@@ -24,8 +24,8 @@ from typer.testing import CliRunner
 from study import delete, launch, report, verify
 from study.config import file
 from study.head import __main__ as head
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support import pages
 from tests.support.launched import ROOT
 from tests.support.studies import tiny

@@ -23,8 +23,8 @@ from study.report import app
 from study.results.report import collect, read
 from study.results.views.report_view import view
 from study.results.views.sections import as_csv, as_json
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.tags import PARENT
 from tests.support.records import STUDY, measured, printed, projection, trial, unread
 

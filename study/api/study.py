@@ -1,22 +1,21 @@
 """`study.run`, `study.open` and the study that they return: its front, networks and page."""
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from study.api.asked import asked_for, by_arguments, settings
+from study.api.named import run_named
 from study.api.shown import Shown
 from study.config.study import StudyConfig
-from study.errors import UserError, absent, renamed
+from study.errors import renamed
 from study.execution.driver.environment import Driver
 from study.results.front import Mark
 from study.results.report import Report, read
 from study.results.views import report_view
 from study.results.views.report_table import counts_of
 from study.results.views.sections import View
-from study.tracking.handles import RUN_ID, run_of
 from study.tracking.pages import study_page
 from study.tracking.records import Records
 
@@ -32,10 +31,6 @@ if TYPE_CHECKING:
     from study.verification.proof import Proof
 
 __all__ = ["Driver", "Study", "loop", "open", "run"]
-
-_LABEL = re.compile(r"[0-9]{4,}(@.+)?")
-# A name without the / and @ of a handle: an alias, or the beginning of a run id.
-_WORD = re.compile(r"[^/@]*")
 
 
 def run(
@@ -257,7 +252,7 @@ class Study(Shown):
                 files cannot be read; with conditions also if it is of no family, or they are
                 others than the family's or out of range.
         """
-        run_id = self._run_of(network)
+        run_id = run_named(self.driver.records, self.results, network)
         if conditions:
             from study.verification.member import load_member
 
@@ -316,17 +311,9 @@ class Study(Shown):
         from study.verification.proof import verify
 
         root = None if data_root is None else str(data_root)
-        with fetched(self.driver.records, self._run_of(network)) as stored:
+        run_id = run_named(self.driver.records, self.results, network)
+        with fetched(self.driver.records, run_id) as stored:
             return verify(stored, root, trust)
-
-    def _run_of(self, network: str) -> str:
-        handle = self.recommended.get(network, network)
-        if _LABEL.fullmatch(handle):
-            handle = f"{self.name}/{handle}"
-        elif _WORD.fullmatch(handle) and not RUN_ID.fullmatch(handle):
-            known = [*self.recommended, *(point.label for point in self.results.ranked(every=True))]
-            raise UserError(absent(network, known, "network"), key="network")
-        return run_of(self.driver.records, handle)
 
     def export(self, optuna: str) -> str:
         """Write all networks as an Optuna study to a database; returns its URL without password."""

@@ -1,9 +1,7 @@
 """MLflow: what a study writes there, and what is read back.
 
     tags            names of tags
-    locations       where the files of runs and models are, also of a study that was moved
-    files           the only place where files of runs and models are read and written; digests
-    client          one tracking server or database: requests to it, and what its errors mean
+    server/         one tracking server or database: requests to it, and the files that it names
     study_record    a study and its networks, as MLflow knows them
     records         MLflow -> records of studies, trials and projections
     handles         names of networks, and the runs that they mean

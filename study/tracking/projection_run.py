@@ -10,8 +10,8 @@ from mlflow.entities import Metric, Run
 from study.config.study import StudyConfig
 from study.metrics.reports import ProjectionReport, TrialStatus, is_control
 from study.tracking import pages, stored_model, tags
-from study.tracking.client import Client
 from study.tracking.handles import network_label
+from study.tracking.server.client import Client
 from study.tracking.values import FINE_TUNE_STEPS, PROJECTED_TO, objectives_first
 
 

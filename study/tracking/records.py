@@ -15,9 +15,10 @@ from study.config.trial import MAX_EPOCHS
 from study.errors import TrackingError, absent, escaped, printable
 from study.metrics.definitions import HOURS
 from study.metrics.reports import TrialStatus, Variant, is_control
-from study.tracking import files, tags
-from study.tracking.client import Client
-from study.tracking.locations import check_not_moved
+from study.tracking import tags
+from study.tracking.server import files
+from study.tracking.server.client import Client
+from study.tracking.server.locations import check_not_moved
 from study.tracking.study_record import StudyRead, StudyRecord, TrialRecord
 from study.tracking.values import as_json, metrics_of, network_of, sample_of, seconds, value_of
 

@@ -19,8 +19,14 @@ from mlflow.entities import ViewType
 from study.errors import TrackingError, printable
 from study.metrics.reports import TrialStatus
 from study.tracking import tags
-from study.tracking.client import Client
-from study.tracking.locations import ARTIFACTS, ID, check_not_moved, database_file, local_folder
+from study.tracking.server.client import Client
+from study.tracking.server.locations import (
+    ARTIFACTS,
+    ID,
+    check_not_moved,
+    database_file,
+    local_folder,
+)
 
 _OF_SERVER = "mlflow-artifacts:"
 # Seconds for which another process may hold the database.

@@ -40,9 +40,10 @@ from study.errors import LocationError, TrackingError, printable
 from study.metrics.artifacts import CERTIFICATE, INVERSE, MODEL, VAL_RIGHT, trained_folder
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND
 from study.metrics.reports import CONTROL, TrialStatus
-from study.tracking import files, tags
-from study.tracking.client import Client
+from study.tracking import tags
 from study.tracking.records import Records
+from study.tracking.server import files
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.values import as_json, member_of, metrics_of, sample_of
 

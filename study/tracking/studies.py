@@ -12,10 +12,11 @@ from study.config.study import StudyConfig
 from study.errors import NameTakenError, OutageError, TrackingError
 from study.metrics.artifacts import STUDY_FILE
 from study.metrics.reports import TrialStatus
-from study.tracking import files, pages, tags
-from study.tracking.client import Client
-from study.tracking.locations import artifact_location
+from study.tracking import pages, tags
 from study.tracking.records import Records
+from study.tracking.server import files
+from study.tracking.server.client import Client
+from study.tracking.server.locations import artifact_location
 from study.tracking.study_record import StudyRead, StudyRecord, TrialRecord
 
 

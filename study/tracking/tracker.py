@@ -23,7 +23,7 @@ from study.metrics.definitions import (
 )
 from study.metrics.reports import EpochReport, ProjectionReport, TrialStatus
 from study.tracking import pages, projection_run, stored_model, tags
-from study.tracking.client import MLFLOW_STATUS, Client
+from study.tracking.server.client import MLFLOW_STATUS, Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.values import objectives_first, restored, seconds, settings, stored
 

@@ -22,8 +22,8 @@ from models.norms.convolution_norm import dense_operators
 from models.proofs.certification import read_body
 from study.metrics.reports import TrialStatus
 from study.results.report import find_study
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.verification.proof import load
 from tests.benchmarks.alternating import in_turns, machine, ratios, spread
 from tests.support.lipsdp import lipsdp

@@ -23,8 +23,8 @@ from models import certify
 from models.proofs.certification import read_body
 from study.metrics.artifacts import CERTIFICATE
 from study.metrics.reports import TrialStatus
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.verification.proof import load
 
 _LOOSEST = 1.03

@@ -18,8 +18,8 @@ from study.metrics.definitions import RECONSTRUCTION_ERROR
 from study.metrics.reports import TrialStatus
 from study.results.front import Point
 from study.results.report import read
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 
 _STEPS = (1, 2, 5, 10, 20)
 _THRESHOLDS = (1e-2, 1e-6)

@@ -19,8 +19,8 @@ from pathlib import Path
 
 from study.results.report import read
 from study.tracking import stored_model
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 
 _CODE = """
 import importlib.util, json, pathlib, sys

@@ -23,8 +23,8 @@ from pathlib import Path
 
 from playwright.sync_api import sync_playwright
 
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.benchmarks.alternating import machine
 from tests.conftest import CHROMIUM
 from tests.support.browser import FLAGS

@@ -39,8 +39,8 @@ from study.results.views import report_view
 from study.results.views.page import write_page
 from study.results.views.sections import as_json
 from study.tracking import studies, tags
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.tracker import Tracker
 from tests.conftest import CHROMIUM
 from tests.support.browser import FLAGS

@@ -66,8 +66,8 @@ from study.metrics.reports import CONTROL, TrialStatus
 from study.pareto import dominance, points
 from study.pareto.dominance import Losses
 from study.results.report import find_study
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.trial.data import sources
 from study.trial.randomness import choose_algorithms
 from study.trial.training import Training

@@ -21,8 +21,8 @@ from models import certify
 from study.metrics.artifacts import CERTIFICATE, MODEL
 from study.metrics.definitions import BLOCK_LIPSCHITZ_UPPER_BOUND, PROVEN_METRICS
 from study.results.report import find_study
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.verification.claims import BESIDE_THE_PROOF
 from tests.support.records import projections
 

@@ -14,9 +14,9 @@ from typer.testing import CliRunner
 from study.metrics.definitions import INVERSE_LIPSCHITZ_UPPER_BOUND as BOUND
 from study.metrics.rounding import number_text
 from study.report import app
-from study.tracking.client import Client
 from study.tracking.pages import study_page
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support.browser import Pages, check_legible, place, see_all
 from tests.support.served import served
 

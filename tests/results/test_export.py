@@ -22,8 +22,8 @@ from study.report import app
 from study.results.front import Mark
 from study.results.report import Report, collect, read
 from study.results.views import published
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import TrialRecord
 from tests.support.records import STUDY, projection, trial
 

@@ -17,8 +17,8 @@ from study.results.report import read
 from study.results.views.page import _unwrapped, page, write_page
 from study.results.views.report_view import view
 from study.results.views.sections import View
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support.records import projection, trial, unread
 from tests.support.report_page import content_of
 

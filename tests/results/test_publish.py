@@ -8,8 +8,8 @@ from mlflow.tracking import MlflowClient
 from study.results.front import Mark
 from study.results.report import read
 from study.results.views.published import publish
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 
 
 def front_in_mlflow(client: MlflowClient, experiment_id: str) -> set[str]:

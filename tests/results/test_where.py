@@ -12,8 +12,8 @@ from study.results.front import Mark
 from study.results.report import collect, read
 from study.results.views.report_table import columns_of
 from study.results.where import heading, parse
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from tests.support.records import STUDY, projection, trial
 
 

@@ -12,8 +12,8 @@ from study.metrics.goals import Objective
 from study.metrics.reports import TrialStatus
 from study.results.report import Report, collect
 from study.results.views.report_view import view
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.support.studies import epoch_report, tiny
 

@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save_file
 from typer.testing import CliRunner
 
 from study.metrics.definitions import as_reported
-from study.tracking.files import condensed, manifest
+from study.tracking.server.files import condensed, manifest
 from study.tracking.stored_model import CODE, DATA
 from study.verify import app
 

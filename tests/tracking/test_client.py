@@ -21,7 +21,7 @@ from typer.testing import CliRunner
 
 from study import delete, launch, report, verify
 from study.errors import OutageError, TrackingError
-from study.tracking.client import _RETRIES, Client
+from study.tracking.server.client import _RETRIES, Client
 
 MAX_RETRY_COUNT = utils.MAX_RETRY_COUNT
 NAME = "MLFLOW_HTTP_REQUEST_MAX_RETRIES"

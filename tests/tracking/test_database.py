@@ -10,8 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking import database
-from study.tracking.database import is_whole, make_whole
+from study.tracking.server import database
+from study.tracking.server.database import is_whole, make_whole
 
 # Processes that open a database at one moment: "ours", or with MLflow's own client; a "reader" does
 # so as soon as there is a file. They are forked, so that MLflow is imported once.
@@ -19,7 +19,7 @@ PROCESSES = """
 import multiprocessing, sys, time
 from pathlib import Path
 from mlflow.tracking import MlflowClient
-from study.tracking.client import Client
+from study.tracking.server.client import Client
 
 folder, *kinds = sys.argv[1:]
 file, uri = Path(folder, "mlflow.db"), f"sqlite:///{folder}/mlflow.db"

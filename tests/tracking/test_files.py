@@ -16,10 +16,11 @@ from typer.testing import CliRunner
 from study import report, verify
 from study.errors import LocationError, TrackingError
 from study.metrics.reports import TrialStatus
-from study.tracking import files, stored_model
-from study.tracking.client import Client
-from study.tracking.files import allowed
+from study.tracking import stored_model
 from study.tracking.records import Records
+from study.tracking.server import files
+from study.tracking.server.client import Client
+from study.tracking.server.files import allowed
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report

@@ -5,9 +5,9 @@ import pytest
 from mlflow.tracking import MlflowClient
 
 from study.errors import TrackingError
-from study.tracking.client import Client
 from study.tracking.handles import network_label, run_of
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import TrialRecord
 from study.tracking.tracker import Tracker
 

@@ -5,14 +5,14 @@ import pytest
 
 from study.errors import TrackingError
 from study.tracking import studies
-from study.tracking.client import Client
-from study.tracking.locations import (
+from study.tracking.records import Records
+from study.tracking.server.client import Client
+from study.tracking.server.locations import (
     artifact_location,
     check_not_moved,
     current,
     database_file,
 )
-from study.tracking.records import Records
 from tests.support.studies import tiny
 
 RUN = "mlruns/tiny/0123/artifacts"

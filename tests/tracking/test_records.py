@@ -18,9 +18,9 @@ from study.results.front import Mark
 from study.results.report import read
 from study.results.views.listing import listed
 from study.tracking import studies, tags
-from study.tracking.client import Client
 from study.tracking.handles import run_of
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.studies import epoch_report, tiny

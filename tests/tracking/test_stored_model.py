@@ -10,8 +10,8 @@ import torch
 
 from models import read_network
 from study.metrics.reports import TrialStatus
-from study.tracking.files import condensed, differences, manifest
 from study.tracking.records import Records
+from study.tracking.server.files import condensed, differences, manifest
 from study.tracking.stored_model import share
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker

@@ -11,8 +11,8 @@ from mlflow.tracking import MlflowClient
 from study.errors import TrackingError
 from study.metrics.reports import TrialStatus
 from study.tracking import studies
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 from tests.support.records import projections

@@ -2,8 +2,8 @@ from pathlib import Path
 
 import pytest
 
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.support.stored import Stored, copied
 

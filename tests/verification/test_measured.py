@@ -13,8 +13,8 @@ import yaml
 from models import certify, read_network
 from study.metrics.artifacts import TEST_RADII, VAL_RIGHT, packed, packed_radii
 from study.metrics.definitions import PROVEN_METRICS
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.stored_model import DATA
 from study.tracking.study_record import StudyRecord
 from study.trial.data import sources

@@ -20,7 +20,7 @@ from models.norms.block_bounds import block_bounds
 from study import report
 from study.metrics.definitions import PROVEN_METRICS
 from study.tracking import clone
-from study.tracking.files import manifest
+from study.tracking.server.files import manifest
 from study.tracking.stored_model import CODE, DATA
 from study.tracking.study_record import StudyRecord, TrialRecord
 from study.verify import app

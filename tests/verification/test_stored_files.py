@@ -15,7 +15,7 @@ import torch
 from models import certify
 from study.api import study as api
 from study.errors import UserError
-from study.tracking.files import manifest
+from study.tracking.server.files import manifest
 from study.tracking.stored_model import CODE
 from study.tracking.study_record import StudyRecord, TrialRecord
 from tests.support.stored import (

@@ -31,7 +31,7 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.search.stopping import Stopping
 from study.search.suggestion import trial_id
 from study.tracking import studies
-from study.tracking.client import Client
+from study.tracking.server.client import Client
 from study.tracking.study_record import StudyRecord
 from study.tracking.tracker import Tracker
 

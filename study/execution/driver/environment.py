@@ -10,8 +10,8 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from study.errors import LaunchError, escaped, printable, quoted, reason
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 
 _ANSWER_SECONDS = 3.0
 # `ray start` writes the cluster's address there; it stays if the cluster is killed.

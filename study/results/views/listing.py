@@ -12,8 +12,8 @@ from study.metrics.reports import TrialStatus
 from study.results.views.sections import Column, as_csv, as_json, table_of, texts, wide_console
 from study.results.views.typeset import typeset
 from study.tracking import tags
-from study.tracking.client import Client
 from study.tracking.records import Records
+from study.tracking.server.client import Client
 from study.tracking.values import metrics_of, seconds
 
 _DONE = "done"

@@ -23,7 +23,8 @@ from study.results.views import report_view
 from study.results.views.page import write_page
 from study.search import optuna_study
 from study.search.optuna_study import FrozenTrial
-from study.tracking import files, pages, studies
+from study.tracking import pages, studies
+from study.tracking.server import files
 
 # Mark of every training of a sample but the first, which has the sample's mark.
 _REPEAT = "repeat"

@@ -21,8 +21,8 @@ from sqlalchemy.exc import SQLAlchemyError
 
 from study.errors import OutageError, TrackingError, quoted, reason
 from study.metrics.reports import TrialStatus
-from study.tracking.database import is_of_others, make_whole
-from study.tracking.locations import database_file
+from study.tracking.server.database import is_of_others, make_whole
+from study.tracking.server.locations import database_file
 from study.tracking.tags import STATE
 
 # Runs in one page of a search.

@@ -17,8 +17,8 @@ import mlflow.artifacts
 from mlflow.entities import LoggedModel, Run
 
 from study.errors import LocationError, printable
-from study.tracking.client import Client
-from study.tracking.locations import ID, current, local_folder
+from study.tracking.server.client import Client
+from study.tracking.server.locations import ID, current, local_folder
 
 # MLflow's name of the folder of files, within the folder of a run or model.
 _FILES = "artifacts"
