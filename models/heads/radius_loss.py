@@ -29,18 +29,18 @@ def head_loss(margin: float | None, temperature: float, lipschitz: float) -> Los
     return loss
 
 
-def margin_loss(of_pairs: Tensor, margin: float | Tensor, temperature: float) -> Tensor:
-    """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), with t the temperature, the
-    margin a number or each image's own (B, 1), and of_pairs (B, P) the signed radii r_j against
-    each rival j, infinite for one that is none: about by how much the smallest radius falls short
-    of the margin, in pixels of [0, 1].
+def margin_loss(of_pairs: Tensor, margin: float | Tensor, temperature: float | Tensor) -> Tensor:
+    """The mean over images of t log(1 + sum_j exp((margin - r_j) / t)), with t the temperature, it
+    and the margin a number or each image's own (B, 1), and of_pairs (B, P) the signed radii r_j
+    against each rival j, infinite for one that is none: about by how much the smallest radius falls
+    short of the margin, in pixels of [0, 1].
 
     >>> models.margin_loss(torch.tensor([[0.2, 1.0]]), margin=0.5, temperature=0.01)
     tensor(0.3000)
     """
     short = (margin - of_pairs) / temperature
     # log(1 + ...): beside the shortfalls stands a 0.
-    return temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1).mean()
+    return (temperature * torch.logsumexp(F.pad(short, (1, 0)), dim=1, keepdim=True)).mean()
 
 
 def radii_of_classes(logits: Tensor, labels: Tensor, slopes: Tensor, lipschitz: float) -> Tensor:

@@ -89,6 +89,8 @@ class TrainingConfig:
     null takes the radius of certified_accuracy."""
     temperature: float = setting(0.1, gt=0)
     """For loss: margin; about how far from the margin, in data.unit, radii still matter."""
+    relative_temperature: bool = False
+    """Whether temperature is a fraction of the margin instead, and so each margin has its own."""
     deterministic: bool = True
     """The same seed gives the same numbers on the same hardware, bit for bit."""
     compile: bool = False

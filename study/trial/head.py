@@ -1,11 +1,13 @@
 """The head of a trial's network: the classifier that it starts with, and the loss."""
 
 import math
+from typing import TypeVar
 
 import torch
+from torch import Tensor
 
 from models import IResNet, Loss, head_loss
-from study.config.trial import TrialConfig
+from study.config.trial import TrainingConfig, TrialConfig
 from study.trial.data.tensors import Split, normalized
 
 # The images from which a classifier starts, the most, and those that are passed at once.
@@ -25,9 +27,18 @@ def start(model: IResNet, train: Split, seed: int) -> None:
 
 def make_loss(config: TrialConfig, lipschitz: float) -> Loss:
     """A trial's loss, from a Lipschitz bound or estimate of the features by pixels of [0, 1]."""
-    training = config.training
-    margin = None if training.loss == "cross_entropy" else training.margin or config.radius
-    return head_loss(margin, training.temperature, lipschitz)
+    training, margin = config.training, config.training.margin or config.radius
+    if training.loss == "cross_entropy":
+        return head_loss(None, training.temperature, lipschitz)
+    return head_loss(margin, temperature_at(margin, training), lipschitz)
+
+
+_Margin = TypeVar("_Margin", float, Tensor)
+
+
+def temperature_at(margin: _Margin, training: TrainingConfig) -> float | _Margin:
+    """The temperature of the margin loss, in the unit of the margin, which may be of each image."""
+    return training.temperature * (margin if training.relative_temperature else 1.0)
 
 
 def target_lipschitz(model: IResNet) -> float:

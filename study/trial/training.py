@@ -32,7 +32,7 @@ from study.metrics.reports import EpochReport, TrialReport, TrialStatus
 from study.trial.data import sources
 from study.trial.data.tensors import Dataset, batches, normalized
 from study.trial.device import device_name, gpu_use, memory_bytes
-from study.trial.head import make_loss, start, target_lipschitz
+from study.trial.head import make_loss, start, target_lipschitz, temperature_at
 from study.trial.measured.attack import attacked_accuracy
 from study.trial.measured.evaluation import (
     OnSplits,
@@ -290,7 +290,7 @@ class Training:
             radii, logits = family.radii(features, labels, values, lipschitz)
             if MARGIN in values:
                 margin = by_image(values[MARGIN].to(radii), len(labels)).unsqueeze(1)
-                loss = margin_loss(radii, margin, settings.temperature)
+                loss = margin_loss(radii, margin, temperature_at(margin, settings))
             else:
                 loss = self._loss(lambda _: radii, logits, labels)
         family.zero_grad()

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from models import IResNet, certify, fit_to_labels
+from models import IResNet, Span, certify, fit_to_labels
 from models.heads.linear_last import last_layer
 from models.heads.radius_loss import margin_loss, pair_distances, radii_of_classes
 from study.config.data import DataConfig
@@ -34,6 +34,8 @@ CONFIG = TrialConfig(
     ),
 )
 
+MARGINS = torch.tensor([0.1, 0.2, 0.3, 0.4, 0.5], dtype=torch.float64)
+
 
 def test_the_margin_loss_is_the_formula() -> None:
     of_pairs = torch.randn(5, 4, dtype=torch.float64)
@@ -44,9 +46,25 @@ def test_the_margin_loss_is_the_formula() -> None:
         for row in of_pairs.tolist()
     ]
     assert margin_loss(of_pairs, margin, t).item() == pytest.approx(sum(each) / 5)
+    # Each image may have a margin and a temperature of its own.
+    alone = [margin_loss(row[None], m, m / 4) for row, m in zip(of_pairs, MARGINS, strict=True)]
+    together = margin_loss(of_pairs, MARGINS[:, None], MARGINS[:, None] / 4)
+    torch.testing.assert_close(together, torch.stack(alone).mean())
     # With a small temperature it is the mean shortfall of the smallest radius.
     of_pairs = torch.tensor([[math.inf, 0.1, 0.4], [0.9, math.inf, 0.8]])
     assert margin_loss(of_pairs, 0.5, 1e-3).item() == pytest.approx(0.4 / 2, abs=2e-3)
+
+
+def test_a_relative_temperature_is_a_fraction_of_the_margin() -> None:
+    one = replace(CONFIG.training, max_epochs=1, margin=0.4, temperature=0.1)
+    relative = replace(one, temperature=0.25, relative_temperature=True)
+    for family in ((), (("margin", Span(0.4, 0.4000001)),)):
+        weights = []
+        for training in (one, relative, replace(relative, relative_temperature=False)):
+            config = replace(CONFIG, training=training, family=family)
+            weights.append(next(trained(config).model.parameters()))
+        torch.testing.assert_close(weights[0], weights[1], rtol=1e-4, atol=1e-5)
+        assert (weights[0] - weights[2]).abs().max() > 1e-3
 
 
 def test_a_radius_is_the_distance_to_where_two_logits_are_equal() -> None:
