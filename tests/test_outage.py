@@ -27,7 +27,7 @@ from tests.support.studies import RAW as TINY
 from tests.test_launch import needs_proc
 
 N_TRIALS, N_EPOCHS = 2, 10
-# Epochs long enough, and enough of them, that a signal meets trials in the middle.
+# Epochs long enough, and enough of them, that the first signal meets trials in the middle.
 RAW = {
     **TINY,
     "model": {"blocks": [2, 2], "channel_multiplier": 8},
@@ -92,15 +92,19 @@ def test_a_study_outlives_its_server_its_workers_and_its_user(
     # and has everything.
     with Launch(tmp_path, *options) as launched:
         launched.until(lambda: epochs_logged(tmp_path) >= 2)
+        launched.until(lambda: len(trial_workers(launched.pid)) == N_TRIALS)
         server.kill()
         gone = time.time()
         measure(launched, 2)
-        workers = trial_workers(launched.pid)
-        os.kill(workers[0], signal.SIGKILL)
+        killed, held = workers = trial_workers(launched.pid)
+        # However fast the machine, Ctrl-C then meets a trial in the middle.
+        os.kill(held, signal.SIGSTOP)
+        os.kill(killed, signal.SIGKILL)
         launched.until(lambda: not set(trial_workers(launched.pid)) <= set(workers))
         launched.until(lambda: any(study.glob("snapshots/*.zip")))
         at_signal = reports(study)
         launched.process.send_signal(signal.SIGINT)
+        os.kill(held, signal.SIGCONT)
         server.start()
         back = time.time()
         out = launched.finish(130)
