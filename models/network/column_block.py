@@ -128,31 +128,36 @@ class ColumnBlock:
 
 @dataclass(frozen=True)
 class ImageBlock(ColumnBlock):
-    """x - a W^T m k(a (W x + b)), with a = c s and the s and b of each image, as in a `Family`.
+    """x - a W^T m k(a (W x + T u)), with a = c s and the s and u of each image, as in a `Family`;
+    the terms T (n, M) of the biases stand for b.
 
     Columns x (C, P B) are of B images with P pixels or patches each, the images of a pixel side by
-    side; b is (n, B).
+    side.
 
     Attributes:
-        own: s, (B,).
+        own: s, (B,), of the dtype of W.
+        positions: u, (M, B), of the dtype of W.
     """
 
     own: Tensor
+    positions: Tensor
 
     def _before(self, weight: Tensor, bias: Tensor, x: Tensor) -> Tensor:
-        before = torch.mm(weight, x)
-        before.view(len(before), -1, len(self.own)).add_(bias.unsqueeze(1))
+        before = torch.mm(weight, x).addmm_(bias, self._of_columns(x))
         return self._times(before, 1).mul_(self.coeff)
 
     def _times(self, x: Tensor, power: int) -> Tensor:
-        factor = (self.own if power == 1 else self.own.square()).to(x.dtype)
+        factor = self.own if power == 1 else self.own.square()
         return (x.view(len(x), -1, len(factor)) * factor).view_as(x)
 
     def _scale(self, v: Tensor) -> float | Tensor:
         return self._times(torch.full_like(v[:1], self.coeff**2), 2)
 
     def _by_bias(self, slope: Tensor) -> Tensor:
-        return slope.view(len(slope), -1, len(self.own)).sum(dim=1).mul_(self.coeff)
+        return torch.mm(slope, self._of_columns(slope).T).mul_(self.coeff)
+
+    def _of_columns(self, x: Tensor) -> Tensor:
+        return self.positions.repeat(1, x.shape[1] // self.positions.shape[1])
 
     @property
     def _largest_scale(self) -> float:

@@ -14,6 +14,7 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.quasirandom import SobolEngine
@@ -126,17 +127,21 @@ class Family(nn.Module):
     def features(self, images: Tensor, values: Mapping[str, Tensor], *, reversible: bool) -> Tensor:
         """The features of images (B, C, H, W), image i by the member i mod G, for G values (G,) of
         each condition; as `training_features` gives them."""
-        positions, n_images = self._positions(values), len(images)
-        layers = _layers(self.base)
-        own = self._parameters_at(positions, slice(len(layers)))
-        coeff = by_image(values.get(COEFF, torch.ones(len(positions))).to(images), n_images)
-        # (n, B): an image's own bias in its column.
+        layers, n_images = _layers(self.base), len(images)
+        coeff = values.get(COEFF, torch.ones(len(next(iter(values.values())))))
+        coeff = by_image(coeff.to(images), n_images)
+        # (1 + K, B): a bias is p_0 + sum_k u_k p_k.
+        positions = F.pad(by_image(self._positions(values), n_images), (1, 0), value=1.0).T
+        pairs = zip(layers, self.slopes, strict=False)
         biases: dict[nn.Module, Tensor] = {
-            of.layer: by_image(bias, n_images).T for of, bias in zip(layers, own, strict=True)
+            of.layer: torch.cat([of.layer.bias.unsqueeze(0), slopes]).T for of, slopes in pairs
         }
-        of_images = OfImages(coeff.sqrt(), biases)
+        of_images = OfImages(coeff.sqrt(), positions, biases)
         hooked = [of.layer for of in layers if of.bias_power == 0]
-        hooks = [layer.register_forward_hook(_by_image(coeff, biases[layer])) for layer in hooked]
+        hooks = [
+            layer.register_forward_hook(_by_image(coeff, biases[layer] @ positions))
+            for layer in hooked
+        ]
         try:
             return training_features(self.base, images, reversible=reversible, of_images=of_images)
         finally:

@@ -39,10 +39,12 @@ class OfImages:
 
     Attributes:
         scale: (B,), by which it multiplies a layer's coeff; b is multiplied by it too.
-        biases: layer -> b (n, B), before that.
+        positions: (M, B), where it stands among all images.
+        biases: layer -> terms (n, M): b (n, B), before that, is their product with the positions.
     """
 
     scale: Tensor
+    positions: Tensor
     biases: Mapping[nn.Module, Tensor]
 
 
@@ -130,7 +132,8 @@ def _through(
                 steps.append(ColumnBlock(*settings))
                 parameters += [conv.weight, conv.bias]
             else:
-                steps.append(ImageBlock(*settings, of_images.scale))
+                own = of_images.scale.to(dtype), of_images.positions.to(dtype)
+                steps.append(ImageBlock(*settings, *own))
                 parameters += [conv.weight, of_images.biases[conv]]
         elif isinstance(module, Patches):
             steps.append(_Moved(*(order.to(device) for order in module.orders(shape))))
